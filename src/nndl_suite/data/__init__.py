@@ -1,0 +1,1 @@
+"""Image sets by name, their splits and batches, and the built-in demo input."""

@@ -1,0 +1,1 @@
+"""Backbones and stems shared by the representation and comparison experiments."""

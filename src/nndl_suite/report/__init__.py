@@ -1,0 +1,1 @@
+"""Figures, and the one self-contained HTML page that shows what runs found."""

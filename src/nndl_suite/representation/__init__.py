@@ -1,0 +1,1 @@
+"""Experiment 1: how good are features learned without labels?"""

@@ -1,0 +1,150 @@
+"""The folder that a run leaves behind: what was asked, how it went, what came out."""
+
+import json
+import os
+import platform
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from nndl_suite.errors import RunError
+from nndl_suite.training.files import Json, read_json, write_json
+
+_PACKAGES = ("nndl-suite", "torch", "torchvision", "timm", "lightly", "numba", "pycolmap")
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """One run on disk: `config.json`, `metrics.jsonl`, `result.json`, `checkpoints/`."""
+
+    path: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where checkpoints are kept."""
+        return self.path / "checkpoints"
+
+    def config(self) -> dict[str, Json]:
+        """What was asked, as `open_run` wrote it."""
+        return read_json(self.path / "config.json")
+
+    def result(self) -> dict[str, Json] | None:
+        """What came out; None while the run is unfinished, for `result.json` is written last."""
+        file = self.path / "result.json"
+        return read_json(file) if file.exists() else None
+
+    def log(self, record: Mapping[str, float | int | str]) -> None:
+        """Append one line to `metrics.jsonl`."""
+        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def metrics(self) -> list[dict[str, float]]:
+        """The metrics log in step order.
+
+        A run that was killed repeats the steps after its last checkpoint; of steps logged twice the later line counts.
+        A line cut short by a kill is passed over.
+        """
+        by_step: dict[tuple[str, int], dict[str, float]] = {}
+        for record in _lines(self.path / "metrics.jsonl"):
+            key = (str(record.get("arm", "")), int(record["step"]))
+            by_step[key] = {**by_step.get(key, {}), **record}
+        return [by_step[key] for key in sorted(by_step)]
+
+    def finish(self, kind: str, *, seconds: float, seed: int, fields: Mapping[str, Json]) -> dict[str, Json]:
+        """Write `result.json`, atomically and last, and return its content."""
+        result: dict[str, Json] = {"kind": kind, "seconds": round(seconds, 3), "seed": seed, **fields}
+        write_json(self.path / "result.json", result)
+        return result
+
+
+def open_run(path: Path | str, *, kind: str, settings: Mapping[str, Json], resume: bool) -> RunFolder:
+    """Start a run in a new or empty folder, or go on with the one that is there.
+
+    Args:
+        path: The run folder; made if missing.
+        kind: What sort of run it is, as in `result.json`.
+        settings: Everything that decides the outcome. A resumed run must ask for exactly the same.
+        resume: Go on with a run that is already in the folder. In a new folder this starts one.
+
+    Raises:
+        RunError: the folder holds a run and `resume` is off, holds another kind of run or other settings, or holds
+            other files.
+    """
+    run = RunFolder(Path(path))
+    if run.path.is_file():
+        raise RunError(f"{run.path} is a file; --out wants the name of a new folder")
+    if (run.path / "config.json").exists():
+        if not resume:
+            raise RunError(f"{run.path} already holds a run; add --resume to go on with it or choose another --out")
+        _check_same(run, kind, settings)
+        return run
+    if run.path.exists() and any(not item.name.startswith(".") for item in run.path.iterdir()):
+        raise RunError(f"{run.path} is not empty and holds no run (no config.json); choose another --out")
+    try:
+        run.checkpoints.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot make {run.path}: {error.strerror}; choose another --out") from error
+    write_json(
+        run.path / "config.json",
+        {"kind": kind, "settings": dict(settings), "versions": package_versions(), "machine": machine()},
+    )
+    return run
+
+
+def read_run(path: Path | str, *, kind: str) -> RunFolder:
+    """The run in a folder, which must be of the given kind.
+
+    Raises:
+        RunError: there is no run, or one of another kind.
+    """
+    run = RunFolder(Path(path))
+    if not (run.path / "config.json").exists():
+        raise RunError(f"{run.path} holds no run (no config.json in it); give the --out folder of a {kind} run")
+    found = run.config().get("kind")
+    if found != kind:
+        raise RunError(f"{run.path} is a {found} run, expected a {kind} run")
+    return run
+
+
+def _check_same(run: RunFolder, kind: str, settings: Mapping[str, Json]) -> None:
+    config = run.config()
+    if config.get("kind") != kind:
+        raise RunError(f"{run.path} is a {config.get('kind')} run, not a {kind} run; choose another --out")
+    saved = config.get("settings")
+    asked: Json = json.loads(json.dumps(dict(settings)))
+    if not isinstance(saved, dict) or not isinstance(asked, dict):
+        raise RunError(f"{run.path / 'config.json'} has no settings; choose another --out")
+    differing = [key for key in sorted({*saved, *asked}) if saved.get(key) != asked.get(key)]
+    if differing:
+        told = ", ".join(f"{key}={saved.get(key)!r} there, {asked.get(key)!r} now" for key in differing[:3])
+        raise RunError(f"{run.path} was started with other settings ({told}); resume with the same or choose another --out")
+
+
+def _lines(file: Path) -> Iterator[dict[str, float]]:
+    if not file.exists():
+        return
+    with file.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            try:
+                record = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(record, dict) and isinstance(record.get("step"), int):
+                yield record
+
+
+def package_versions() -> dict[str, Json]:
+    """The versions that decide the numbers."""
+    found: dict[str, Json] = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def machine() -> dict[str, Json]:
+    """What the run ran on, as far as seconds depend on it."""
+    return {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count()}
