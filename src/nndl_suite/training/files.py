@@ -29,7 +29,9 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         part.replace(path)
         _flush_folder(path.parent)
     except OSError as error:
-        raise RunError(f"cannot write {path}: {error.strerror or error}; free some space or choose another --out") from error
+        raise RunError(
+            f"cannot write {path}: {error.strerror or error}; free some space or choose another --out"
+        ) from error
     finally:
         if part is not None:
             part.unlink(missing_ok=True)

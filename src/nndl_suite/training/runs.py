@@ -118,7 +118,9 @@ def _check_same(run: RunFolder, kind: str, settings: Mapping[str, Json]) -> None
     differing = [key for key in sorted({*saved, *asked}) if saved.get(key) != asked.get(key)]
     if differing:
         told = ", ".join(f"{key}={saved.get(key)!r} there, {asked.get(key)!r} now" for key in differing[:3])
-        raise RunError(f"{run.path} was started with other settings ({told}); resume with the same or choose another --out")
+        raise RunError(
+            f"{run.path} was started with other settings ({told}); resume with the same or choose another --out"
+        )
 
 
 def _lines(file: Path) -> Iterator[dict[str, float]]:

@@ -1,0 +1,127 @@
+"""Batches of an image set: shuffled by seed, addressable by step, the same from memory and from disk."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int64, UInt8
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from nndl_suite.data.image_set import ImageSet, ImageStore, ResidentImages
+from nndl_suite.errors import ConfigError
+from nndl_suite.training.seeds import generator_for
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """A few images on the device."""
+
+    images: UInt8[Tensor, "b 3 h w"]
+    labels: Int64[Tensor, "b"] | None
+    indices: Int64[Tensor, "b"]
+    """Positions in the image set, on the CPU."""
+
+
+class Batches:
+    """The batches of every epoch, by global step.
+
+    `at(step)` is a pure function of the seed and the step, so a resumed run sees what an undisturbed one would have.
+    Images in memory move to the device once; images on disk are decoded ahead by DataLoader workers.
+    """
+
+    def __init__(
+        self,
+        images: ImageSet,
+        *,
+        batch_size: int,
+        seed: int,
+        device: torch.device | str = "cpu",
+        workers: int = 2,
+    ) -> None:
+        """Prepare batches of `batch_size` images; what is left over at an epoch's end is dropped.
+
+        Args:
+            images: The set.
+            batch_size: Images a batch, in [1, n].
+            seed: Decides the order of every epoch.
+            device: Where the batches go.
+            workers: Processes that decode images kept on disk.
+        """
+        if not 1 <= batch_size <= len(images):
+            raise ConfigError(f"batch_size must be in [1, {len(images)}] for {images.name}, got {batch_size}")
+        self._total, self._batch_size, self._seed = len(images), batch_size, seed
+        self._device = torch.device(device)
+        self._labels = None if images.labels is None else images.labels.to(self._device)
+        self._pixels = images.store.pixels.to(self._device) if isinstance(images.store, ResidentImages) else None
+        self._stream = _Stream(images.store, workers)
+        self._epoch, self._order = -1, torch.empty(0, dtype=torch.int64)
+
+    def __len__(self) -> int:
+        """Steps per epoch."""
+        return self._total // self._batch_size
+
+    def at(self, step: int) -> Batch:
+        """The batch of one step, counted over all epochs."""
+        indices = self._indices(step)
+        there = indices.to(self._device)
+        if self._pixels is not None:
+            images = self._pixels[there]
+        else:
+            images = self._stream.at(step, self._rest_of_epoch).to(self._device, non_blocking=True)
+        return Batch(images=images, labels=None if self._labels is None else self._labels[there], indices=indices)
+
+    def _indices(self, step: int) -> Int64[Tensor, "b"]:
+        epoch, position = divmod(step, len(self))
+        if epoch != self._epoch:
+            self._order = torch.randperm(self._total, generator=generator_for(self._seed, "order", epoch))
+            self._epoch = epoch
+        return self._order[position * self._batch_size : (position + 1) * self._batch_size]
+
+    def _rest_of_epoch(self, step: int) -> list[Int64[Tensor, "b"]]:
+        end = (step // len(self) + 1) * len(self)
+        return [self._indices(later) for later in range(step, end)]
+
+
+class _Stream:
+    """Batches from disk in the order asked for, read ahead while the order is the epoch's own."""
+
+    def __init__(self, store: ImageStore, workers: int) -> None:
+        self._store, self._workers = store, workers
+        self._ahead: Iterator[Tensor] = iter(())
+        self._next = -1
+
+    def at(self, step: int, rest_of_epoch: Callable[[int], list[Tensor]]) -> UInt8[Tensor, "b 3 h w"]:
+        batch = next(self._ahead, None) if step == self._next else None
+        if batch is None:
+            self._ahead = iter(_loader(self._store, rest_of_epoch(step), self._workers))
+            batch = next(self._ahead)
+        self._next = step + 1
+        return batch
+
+
+class _Reads(Dataset[Tensor]):
+    def __init__(self, store: ImageStore) -> None:
+        self._store = store
+
+    def __getitem__(self, indices: Tensor) -> Tensor:
+        return self._store.read(indices)
+
+
+def _loader(store: ImageStore, batches: list[Tensor], workers: int) -> DataLoader[Tensor]:
+    # its own generator: a DataLoader otherwise draws from the caller's global one
+    return DataLoader(_Reads(store), sampler=batches, batch_size=None, num_workers=workers, generator=torch.Generator())
+
+
+def in_order(
+    images: ImageSet, *, batch_size: int, device: torch.device | str = "cpu", workers: int = 2
+) -> Iterator[Batch]:
+    """Every image once, in the set's own order; the last batch may be smaller."""
+    order = torch.arange(len(images)).split(batch_size)
+    if isinstance(images.store, ResidentImages):
+        pixels = images.store.pixels.split(batch_size)
+    else:
+        pixels = iter(_loader(images.store, list(order), workers))
+    for indices, chunk in zip(order, pixels, strict=True):
+        labels = None if images.labels is None else images.labels[indices].to(device)
+        yield Batch(images=chunk.to(device, non_blocking=True), labels=labels, indices=indices)

@@ -1,0 +1,77 @@
+"""The one way to an image set: by name."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import get_args
+
+from nndl_suite.data.arrays import read_arrays
+from nndl_suite.data.benchmarks import read_cifar10, read_cifar100, read_stl10, read_tiny_imagenet
+from nndl_suite.data.demo_images import demo_images
+from nndl_suite.data.folders import read_folder
+from nndl_suite.data.image_set import ImageSet, fit_square, resident_set
+from nndl_suite.data.splits import Split
+from nndl_suite.errors import ConfigError, unknown_name
+from nndl_suite.training.watch import Watcher, ignore
+
+_Reader = Callable[[Path, Split, int | None, Watcher], ImageSet]
+
+_NAMED: dict[str, _Reader] = {
+    "cifar10": read_cifar10,
+    "cifar100": read_cifar100,
+    "stl10": read_stl10,
+    "tiny-imagenet": read_tiny_imagenet,
+    "demo": lambda _root, split, size, _watch: _demo(split, size),
+}
+_PREFIXED: dict[str, _Reader] = {"folder": read_folder, "arrays": read_arrays}
+
+
+def load_image_set(
+    name: str,
+    split: Split,
+    *,
+    data_root: Path | str | None = None,
+    image_size: int | None = None,
+    watch: Watcher = ignore,
+) -> ImageSet:
+    """An image set by its data name.
+
+    Args:
+        name: `cifar10`, `cifar100`, `stl10`, `tiny-imagenet`, `demo`, `folder:PATH` or `arrays:FILE.npz`.
+        split: "train", "test", or "unlabelled" for pretraining: the set's own unlabelled images where it has any,
+            else its training images with the labels forgotten. Test images are in neither.
+        data_root: Where named sets lie; else `NNDL_SUITE_DATA`, else the user's cache. A set that is not there is
+            downloaded to it.
+        image_size: Resize (shorter side) and centre crop to this many pixels; None keeps the set's own size.
+        watch: Told of long reading.
+
+    Raises:
+        ConfigError: no such name.
+        DataError: the set is missing and cannot be downloaded, or a file of it is unusable.
+    """
+    if split not in get_args(Split):
+        raise unknown_name("split", split, get_args(Split))
+    if image_size is not None and image_size < 8:
+        raise ConfigError(f"image_size must be >= 8 pixels, got {image_size}")
+    kind, colon, place = name.partition(":")
+    if colon and kind in _PREFIXED:
+        found = _PREFIXED[kind](Path(place).expanduser(), split, image_size, watch)
+    elif name in _NAMED:
+        found = _NAMED[name](default_data_root(data_root), split, image_size, watch)
+    else:
+        raise unknown_name("dataset", name, [*_NAMED, "folder:PATH", "arrays:FILE.npz"])
+    return found.without_labels() if split == "unlabelled" else found
+
+
+def default_data_root(data_root: Path | str | None) -> Path:
+    """The folder of the named sets: the one given, else `NNDL_SUITE_DATA`, else the user's cache."""
+    if data_root is not None:
+        return Path(data_root).expanduser()
+    if from_environment := os.environ.get("NNDL_SUITE_DATA"):
+        return Path(from_environment).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nndl-suite"
+
+
+def _demo(split: Split, size: int | None) -> ImageSet:
+    pixels, labels, class_names = demo_images("test" if split == "test" else "train")
+    return resident_set("demo", pixels if size is None else fit_square(pixels, size), labels, class_names)

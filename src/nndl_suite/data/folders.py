@@ -1,0 +1,89 @@
+"""Image sets in folders: one folder per class, or a flat folder of unlabelled images."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from nndl_suite.data.image_set import FileImages, ImageSet, file_set
+from nndl_suite.data.splits import Split, own_split
+from nndl_suite.errors import DataError
+from nndl_suite.training.watch import Watcher
+
+_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".gif"})
+_LARGEST_DEFAULT = 96
+"""Pixels; photos are far larger than what a small backbone is trained on."""
+_RESIDENT_BYTES = 2 * 1024**3
+"""Sets up to this size are decoded once and kept; larger ones are decoded as they are used."""
+_TEST_NAMES = ("test", "val", "valid", "validation")
+
+
+def read_folder(folder: Path, split: Split, image_size: int | None, watch: Watcher) -> ImageSet:
+    """One split of a folder of images.
+
+    `folder/train` and `folder/test` (or `val`) are its splits where both exist; otherwise a fifth of each class is
+    held out. Images are `image_size` pixels square, by default the first image's shorter side, at most 96.
+
+    Raises:
+        DataError: the folder is missing or holds no images.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder.resolve()} is not a folder; folder:PATH wants class folders or a folder of images")
+    test = next((folder / name for name in _TEST_NAMES if (folder / name).is_dir()), None)
+    if (folder / "train").is_dir() and test is not None:
+        return read_labelled(f"folder:{folder}", test if split == "test" else folder / "train", image_size, watch)
+    return own_split(read_labelled(f"folder:{folder}", folder, image_size, watch), split)
+
+
+def read_labelled(name: str, folder: Path, image_size: int | None, watch: Watcher) -> ImageSet:
+    """All images of a folder; its subfolders that hold images are the classes.
+
+    Raises:
+        DataError: there are no images.
+    """
+    by_class = {sub.name: images_below(sub) for sub in sorted(folder.iterdir()) if sub.is_dir()}
+    by_class = {label: files for label, files in by_class.items() if files}
+    if by_class:
+        files = [file for found in by_class.values() for file in found]
+        counts = torch.tensor([len(found) for found in by_class.values()])
+        labels = torch.arange(len(by_class)).repeat_interleave(counts)
+    else:
+        files, labels = [file for file in sorted(folder.iterdir()) if is_image(file)], None
+    if not files:
+        raise DataError(f"no images in {folder.resolve()} ({', '.join(sorted(_SUFFIXES))}), nor in its subfolders")
+    return keep_or_stream(name, files, labels, list(by_class), image_size, watch)
+
+
+def keep_or_stream(
+    name: str,
+    files: list[Path],
+    labels: torch.Tensor | None,
+    class_names: list[str],
+    image_size: int | None,
+    watch: Watcher,
+) -> ImageSet:
+    """A set of image files: decoded into memory where it fits, else decoded as it is used."""
+    store = FileImages(tuple(files), image_size or _default_size(files[0]))
+    images = file_set(name, store, labels, class_names)
+    if len(files) * 3 * store.image_size**2 > _RESIDENT_BYTES:
+        return images
+    return replace(images, store=store.resident(watch))
+
+
+def images_below(folder: Path) -> list[Path]:
+    """The image files in a folder and all its subfolders, sorted by path."""
+    return sorted(file for file in folder.rglob("*") if is_image(file))
+
+
+def is_image(file: Path) -> bool:
+    """Whether a file looks like an image by its name."""
+    return file.suffix.lower() in _SUFFIXES and not file.name.startswith(".") and file.is_file()
+
+
+def _default_size(file: Path) -> int:
+    try:
+        with Image.open(file) as image:
+            return min(_LARGEST_DEFAULT, *image.size)
+    except OSError as error:
+        raise DataError(f"{file} is not a readable image ({error}); remove or replace it") from error

@@ -1,0 +1,185 @@
+"""The one training loop: steps, metrics log, checkpoints, resume, and a clean stop.
+
+It knows nothing of models or data. What is trained is a `Trainable`: an object that can do a step, say all its state,
+and take that state back.
+"""
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Protocol
+
+from torch import Tensor
+
+from nndl_suite.errors import ConfigError, Interrupted, NndlError
+from nndl_suite.training.checkpoints import Checkpoint, State, load_newest, save_checkpoint
+from nndl_suite.training.runs import RunFolder
+from nndl_suite.training.watch import Step, Watcher, ignore
+
+_TELL_SECONDS = 0.2
+Metrics = Mapping[str, Tensor | float]
+
+
+class Trainable(Protocol):
+    """Something that learns step by step."""
+
+    def step(self, index: int, fraction: float) -> Metrics:
+        """Do step `index`.
+
+        Args:
+            index: 0-based; whatever is random in a step is drawn from it (see `seeds`).
+            fraction: Share of the run that is done, in [0, 1), by steps or by time, whichever is further.
+
+        Returns:
+            Figures of the step, as detached 0-d tensors, so that no step waits for the device.
+        """
+        ...
+
+    def state(self) -> dict[str, State]:
+        """Everything that steps change."""
+        ...
+
+    def load_state(self, state: Mapping[str, State]) -> None:
+        """Go back to a state."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopSettings:
+    """How long to train, and how often to say and save."""
+
+    stage: str
+    """What a watcher shows: "pretraining"."""
+    total_steps: int
+    max_seconds: float | None = None
+    """Stop after this much training time, if that comes before `total_steps`."""
+    steps_per_epoch: int | None = None
+    log_every: int = 20
+    """Steps between lines of the metrics log; each line waits for the device once."""
+    checkpoint_seconds: float = 60.0
+    """Training time between checkpoints; the most that a kill can cost."""
+
+    def __post_init__(self) -> None:
+        if self.total_steps < 1:
+            raise ConfigError(f"total_steps must be >= 1, got {self.total_steps}; train at least one step")
+        if self.max_seconds is not None and not self.max_seconds > 0:
+            raise ConfigError(f"the time to train must be > 0 seconds, got {self.max_seconds}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopResult:
+    """How long it took."""
+
+    steps: int
+    seconds: float
+    """Training time over all sittings of the run, without what was repeated after a kill."""
+
+
+def run_loop(
+    trainable: Trainable,
+    settings: LoopSettings,
+    run: RunFolder,
+    *,
+    watch: Watcher = ignore,
+    end_of_epoch: Callable[[int], Mapping[str, float]] | None = None,
+) -> LoopResult:
+    """Train to the end, from the newest checkpoint in the run folder if there is one.
+
+    Ctrl-C or SIGTERM ends the run after the step at hand, with a checkpoint; a second Ctrl-C ends it at once.
+
+    Args:
+        trainable: What learns.
+        settings: How long, and how often to log and save.
+        run: Where the metrics log and the checkpoints go.
+        watch: Told of each logged step.
+        end_of_epoch: Called with the 0-based epoch after its last step; what it returns is logged.
+
+    Raises:
+        Interrupted: somebody stopped the run; `--resume` goes on from the checkpoint.
+        NndlError: a logged figure is not finite.
+    """
+    index, before = _resume(trainable, run)
+    start = saved_at = told_at = time.monotonic()
+    seconds = before
+    figures: dict[str, float] = {}
+    with _stop_requests() as stop:
+        while index < settings.total_steps and seconds < (settings.max_seconds or math.inf):
+            metrics = trainable.step(index, _fraction(index, seconds, settings))
+            index += 1
+            epoch_ends = settings.steps_per_epoch is not None and index % settings.steps_per_epoch == 0
+            if epoch_ends or index % settings.log_every == 0 or index == settings.total_steps:
+                figures = {name: float(value) for name, value in metrics.items()}
+                if epoch_ends and end_of_epoch is not None and settings.steps_per_epoch is not None:
+                    figures |= end_of_epoch(index // settings.steps_per_epoch - 1)
+                _check_finite(figures, index, settings.stage)
+                run.log({"step": index, "seconds": round(before + time.monotonic() - start, 3), **figures})
+            seconds = before + time.monotonic() - start
+            if time.monotonic() - told_at >= _TELL_SECONDS:
+                watch(_progress(index, seconds, settings, figures))
+                told_at = time.monotonic()
+            if stop.is_set() or time.monotonic() - saved_at >= settings.checkpoint_seconds:
+                save_checkpoint(run.checkpoints, Checkpoint(step=index, seconds=seconds, state=trainable.state()))
+                saved_at = time.monotonic()
+            if stop.is_set():
+                raise Interrupted(f"stopped after step {index} of {settings.total_steps}; --resume goes on from there")
+    save_checkpoint(run.checkpoints, Checkpoint(step=index, seconds=seconds, state=trainable.state()))
+    watch(Step(stage=settings.stage, done=1, total=1, metrics=figures))
+    return LoopResult(steps=index, seconds=seconds)
+
+
+def _resume(trainable: Trainable, run: RunFolder) -> tuple[int, float]:
+    checkpoint = load_newest(run.checkpoints)
+    if checkpoint is None:
+        return 0, 0.0
+    trainable.load_state(checkpoint.state)
+    return checkpoint.step, checkpoint.seconds
+
+
+def _fraction(index: int, seconds: float, settings: LoopSettings) -> float:
+    by_steps = index / settings.total_steps
+    return by_steps if settings.max_seconds is None else max(by_steps, min(1.0, seconds / settings.max_seconds))
+
+
+def _check_finite(figures: Mapping[str, float], index: int, stage: str) -> None:
+    for name, value in figures.items():
+        if not math.isfinite(value):
+            raise NndlError(
+                f"{stage}: {name} is {value} at step {index}; lower the learning rate, or use --precision 32-true"
+            )
+
+
+def _progress(index: int, seconds: float, settings: LoopSettings, figures: Mapping[str, float]) -> Step:
+    """Progress in steps or in seconds, whichever ends the run first."""
+    done, total = float(index), float(settings.total_steps)
+    if settings.max_seconds is not None and seconds / settings.max_seconds > done / total:
+        done, total = min(seconds, settings.max_seconds), settings.max_seconds
+    return Step(stage=settings.stage, done=done, total=total, metrics=figures)
+
+
+@contextmanager
+def _stop_requests() -> Generator[threading.Event, None, None]:
+    """An event that Ctrl-C and SIGTERM set; the second Ctrl-C interrupts at once.
+
+    Python delivers signals to the main thread only; elsewhere the event is never set and the caller is in charge.
+    """
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def request(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    found = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in found.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)

@@ -1,0 +1,17 @@
+"""Learning-rate schedules as pure functions of the share of the run that is done."""
+
+import math
+
+
+def warmup_cosine(fraction: float, warmup: float) -> float:
+    """The factor on the peak rate: linear from 0 to 1 over the first `warmup` share, then half a cosine to 0.
+
+    Args:
+        fraction: Share of the run that is done, in [0, 1].
+        warmup: Share of the run spent warming up, in [0, 1).
+
+    Source: SGDR, arXiv 1608.03983 (one cycle), with the linear warm-up of arXiv 1706.02677.
+    """
+    if fraction < warmup:
+        return fraction / warmup
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (fraction - warmup) / (1 - warmup))))

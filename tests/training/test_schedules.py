@@ -1,0 +1,24 @@
+import math
+
+import pytest
+import torch
+
+from nndl_suite.training.schedules import warmup_cosine
+
+
+@pytest.mark.parametrize("warmup", [0.0, 0.1])
+def test_it_is_torchs_linear_then_cosine(warmup):
+    parameter = torch.nn.Parameter(torch.zeros(()))
+    optimiser = torch.optim.SGD([parameter], lr=1.0)
+    total, warm = 100, round(100 * warmup)
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, total - warm)
+    expected = [k / warm for k in range(warm)]
+    for _ in range(total - warm):
+        expected.append(optimiser.param_groups[0]["lr"])
+        optimiser.step()
+        cosine.step()
+    assert [warmup_cosine(k / total, warmup) for k in range(total)] == pytest.approx(expected, abs=1e-12)
+
+
+def test_it_ends_at_nothing():
+    assert math.isclose(warmup_cosine(1.0, 0.1), 0, abs_tol=1e-15)
