@@ -35,7 +35,7 @@ def read_archive(file: Path, image_size: int | None) -> ImageSet:
         DataError: the archive is damaged, or its arrays are not as they must be.
     """
     try:
-        with np.load(file, allow_pickle=False) as archive:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise DataError(f"{file} is not a readable .npz archive ({error}); arrays of objects are not read") from error

@@ -1,0 +1,62 @@
+"""The `nndl-suite` command and its groups."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from nndl_suite import __version__
+from nndl_suite.cli import compare, demo, nerf, report, ssl
+from nndl_suite.cli.screen import say_error
+from nndl_suite.errors import Interrupted, NndlError
+
+app = typer.Typer(
+    name="nndl-suite",
+    help="Three vision experiments from raw input to an answer people can trust.",
+    epilog="Start with: nndl-suite demo",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+app.command("demo")(demo.demo)
+app.add_typer(ssl.app, name="ssl")
+app.command("compare")(compare.compare)
+app.add_typer(nerf.app, name="nerf")
+app.command("report")(report.report)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"nndl-suite {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; may stand anywhere.")] = False,
+) -> None:
+    """Three vision experiments from raw input to an answer people can trust."""
+
+
+def main() -> None:
+    """Run the command line; exit 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    debug = len(arguments) < len(sys.argv) - 1
+    try:
+        app(arguments)
+    except Interrupted as stopped:
+        say_error(str(stopped))
+        sys.exit(130)
+    except NndlError as error:
+        if debug:
+            raise
+        say_error(str(error))
+        sys.exit(1)
+    except Exception as bug:  # noqa: BLE001 - the last line of defence: a person sees one sentence, --debug the rest
+        if debug:
+            raise
+        say_error(f"{type(bug).__name__}: {bug} - this is a bug; run again with --debug to see where")
+        sys.exit(1)

@@ -1,0 +1,29 @@
+"""Options that several commands share; their defaults are those of the Python API, which a test compares."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+Out = Annotated[Path, typer.Option("--out", help="The run folder to write; must be new unless --resume.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, or start it if there is none.")]
+Seed = Annotated[int, typer.Option("--seed", help="Decides every random draw of the run.", min=0)]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, everything else on stderr.")]
+DeviceName = Annotated[
+    Literal["auto", "cpu", "cuda"], typer.Option("--device", help="auto takes a CUDA device where there is one.")
+]
+PrecisionName = Annotated[
+    Literal["auto", "32-true", "bf16-mixed"],
+    typer.Option("--precision", help="auto takes bf16 where the machine computes it natively."),
+]
+Dataset = Annotated[
+    str,
+    typer.Option(
+        "--dataset",
+        help="cifar10, cifar100, stl10, tiny-imagenet, demo, folder:PATH or arrays:FILE.npz.",
+    ),
+]
+DataRoot = Annotated[
+    Path | None,
+    typer.Option("--data-root", help="Where named data sets lie; else NNDL_SUITE_DATA, else the user's cache."),
+]

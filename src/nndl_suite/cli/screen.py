@@ -1,0 +1,93 @@
+"""What a person sees: progress and errors on stderr, results on stdout."""
+
+import json
+import sys
+import time
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from nndl_suite.training.watch import Step, Watcher
+
+_QUIET_SECONDS = 10.0
+"""Without a terminal, a line of progress this often."""
+
+
+def say(text: str) -> None:
+    """One line for a person, on stderr."""
+    Console(stderr=True, highlight=False).print(escape(text), soft_wrap=True)
+
+
+def say_error(text: str) -> None:
+    """One failure, on stderr."""
+    Console(stderr=True, highlight=False).print(f"[bold red]error:[/] {escape(text)}", soft_wrap=True)
+
+
+def print_json(content: object) -> None:
+    """One JSON object, on stdout."""
+    sys.stdout.write(json.dumps(content, ensure_ascii=False) + "\n")
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A short table, on stdout."""
+    table = Table(title=escape(title), title_justify="left", title_style="bold")
+    for column in columns:
+        table.add_column(escape(column), overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row))
+    Console(highlight=False).print(table)
+
+
+@contextmanager
+def progress() -> Generator[Watcher, None, None]:
+    """A watcher that shows a bar with the time left for each stage, or plain lines where stderr is no terminal."""
+    console = Console(stderr=True, highlight=False)
+    if not console.is_terminal:
+        yield _Lines()
+        return
+    bars = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TaskProgressColumn(),
+        TimeRemainingColumn(elapsed_when_finished=True),
+        TextColumn("{task.fields[figures]}"),
+        console=console,
+    )
+    with bars:
+        yield _Bars(bars)
+
+
+class _Bars:
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+        self._tasks: dict[str, TaskID] = {}
+
+    def __call__(self, step: Step) -> None:
+        task = self._tasks.get(step.stage)
+        if task is None or (self._bars.tasks[task].finished and step.done < step.total):
+            task = self._tasks[step.stage] = self._bars.add_task(escape(step.stage), total=1.0, figures="")
+        self._bars.update(task, completed=step.done / (step.total or 1), figures=escape(_figures(step.metrics)))
+
+
+class _Lines:
+    def __init__(self) -> None:
+        self._stage, self._started, self._told = "", 0.0, 0.0
+
+    def __call__(self, step: Step) -> None:
+        now, share = time.monotonic(), step.done / (step.total or 1)
+        if step.stage != self._stage:
+            self._stage, self._started, self._told = step.stage, now, now
+        elif now - self._told < _QUIET_SECONDS and (share < 1 or self._told == self._started):
+            return
+        else:
+            self._told = now
+        left = "" if share <= 0 or share >= 1 else f", {(now - self._started) * (1 - share) / share:.0f} s left"
+        say(f"{step.stage}: {share:.0%}{left}  {_figures(step.metrics)}".rstrip())
+
+
+def _figures(metrics: Mapping[str, float]) -> str:
+    return "  ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in metrics.items())
