@@ -57,3 +57,17 @@ def compare(
             watch=watch,
         )
     show_result(out, as_json=as_json)
+
+
+def _show_plan(cnn: str, transformer: str, dataset: str, data_root: Path | None, *, as_json: bool) -> None:
+    from nndl_suite.comparison.comparison import plan_comparison
+
+    with progress() as watch:
+        plan = plan_comparison(cnn, transformer, dataset, data_root=data_root, watch=watch)
+    if as_json:
+        arms = [{"name": arm.name, "parameters": arm.parameters, "flops": arm.flops} for arm in plan.arms]
+        print_json({"kind": "plan", "dataset": plan.dataset, "arms": arms, "parameter_ratio": plan.parameter_ratio})
+        return
+    rows = [[arm.name, f"{arm.parameters:,}", f"{arm.flops / 1e9:.3f} G", str(arm.shape)] for arm in plan.arms]
+    title = f"{plan.num_classes} classes at {plan.image_size} px; parameters differ by {plan.parameter_ratio - 1:+.2%}"
+    print_table(title, ["arm", "parameters", "FLOPs an image", "shape"], rows)
