@@ -1,0 +1,41 @@
+import subprocess
+import sys
+
+import pytest
+
+import nndl_suite
+
+
+def python(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+def test_import_loads_nothing_heavy():
+    out = python("import sys, nndl_suite; print({'torch', 'numpy', 'rich', 'typer', 'numba'} & set(sys.modules))")
+    assert out.strip() == "set()"
+
+
+@pytest.mark.parametrize("name", nndl_suite.__all__)
+def test_every_public_name_is_there_and_documented(name):
+    value = getattr(nndl_suite, name)
+    assert value.__name__ == name
+    assert value.__doc__
+    assert value.__module__.startswith("nndl_suite.")
+
+
+def test_a_wrong_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'LinearProb'"):
+        _ = nndl_suite.LinearProb
+
+
+def test_no_other_module_is_imported_by_the_command_line_for_help():
+    heavy = "{'torch', 'numpy', 'numba', 'pycolmap', 'timm', 'matplotlib', 'scipy'}"
+    out = python(
+        "import sys\n"
+        "from typer.testing import CliRunner\n"
+        "from nndl_suite.cli.app import app\n"
+        "for words in ([], ['ssl'], ['ssl', 'pretrain'], ['compare'], ['nerf', 'train'], ['demo'], ['report']):\n"
+        "    assert CliRunner().invoke(app, [*words, '--help']).exit_code == 0, words\n"
+        f"print({heavy} & set(sys.modules))"
+    )
+    assert out.strip() == "set()"
