@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int, Shaped
-from scipy.special import betaincinv
+from scipy.special import betaincinv  # pyright: ignore[reportMissingTypeStubs]
 from torch import Tensor
 
 from nndl_suite.errors import ConfigError, unknown_name

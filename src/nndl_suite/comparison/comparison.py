@@ -1,0 +1,200 @@
+"""CNN or Transformer: equal parameters, one recipe, several seeds, and the interval of the paired difference."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from lightning_fabric import Fabric
+
+from nndl_suite.comparison.architectures import Architecture, resolve_arms
+from nndl_suite.comparison.arm import ArmScore, ArmTraining, Splits, train_arm
+from nndl_suite.comparison.recipe import DEFAULT_RECIPE, Channels, Recipe, channel_statistics
+from nndl_suite.comparison.result import ComparisonResult, summarise, write_result
+from nndl_suite.data.catalog import load_image_set
+from nndl_suite.data.image_set import ImageSet
+from nndl_suite.data.splits import stratified_split
+from nndl_suite.errors import ConfigError, DataError, RunError
+from nndl_suite.training.fabric import Device, Precision, make_fabric
+from nndl_suite.training.files import Json
+from nndl_suite.training.runs import RunFolder, open_run
+from nndl_suite.training.watch import Watcher, ignore
+
+_VAL_SHARE = 0.1
+_SPLIT_SEED = 0
+_MEASURED_IMAGES = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparisonPlan:
+    """The two arms, matched and counted, untrained."""
+
+    arms: tuple[Architecture, Architecture]
+    dataset: str
+    image_size: int
+    num_classes: int
+
+    @property
+    def parameter_ratio(self) -> float:
+        """The second arm's parameter count over the first's."""
+        return self.arms[1].parameters / self.arms[0].parameters
+
+
+def plan_comparison(
+    cnn: str = "resnet18",
+    transformer: str = "vit",
+    dataset: str = "cifar100",
+    *,
+    data_root: Path | str | None = None,
+    watch: Watcher = ignore,
+) -> ComparisonPlan:
+    """Match and count the arms for a data set, and train nothing; arguments and errors as `compare_architectures`."""
+    train = load_image_set(dataset, "train", data_root=data_root, watch=watch)
+    train.required_labels()
+    arms = resolve_arms(cnn, transformer, num_classes=train.num_classes, image_size=train.image_size)
+    return ComparisonPlan(arms=arms, dataset=dataset, image_size=train.image_size, num_classes=train.num_classes)
+
+
+def compare_architectures(  # noqa: PLR0913 - the public contract: each is a choice of the person who compares
+    cnn: str = "resnet18",
+    transformer: str = "vit",
+    dataset: str = "cifar100",
+    *,
+    epochs: int = 100,
+    seeds: Sequence[int] = (0, 1, 2),
+    out: Path | str,
+    recipe: Recipe = DEFAULT_RECIPE,
+    data_root: Path | str | None = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    resume: bool = False,
+    watch: Watcher = ignore,
+) -> ComparisonResult:
+    """Train both arms under one recipe for every seed, and compare them on the test split.
+
+    A tenth of the training images, the same for all arms and seeds, is held out to watch the training; nothing is
+    selected on it here, the last epoch is what is tested. Within a seed both arms see the same batches, crops, flips
+    and CutMix boxes. Each arm and seed is a run of its own under `out/arms`.
+
+    Args:
+        cnn: `resnet18`, another torchvision or timm network, or `course-resnet18`.
+        transformer: `vit` for one with as many parameters (within 2 %), `course-vit`, or a timm network.
+        dataset: A data name with labels: `cifar100`, `folder:PATH`, ...
+        epochs: Passes over the training images.
+        seeds: One training of each arm per seed; the interval of the difference needs two.
+        out: The run folder.
+        recipe: How both arms are trained.
+        data_root: Where named sets lie; else `NNDL_SUITE_DATA`, else the user's cache.
+        device: "auto" takes a CUDA device where there is one.
+        precision: "auto" takes bf16 autocast where the hardware has it.
+        resume: Go on with the comparison in `out`, wherever it was stopped; on the CPU to the same bits.
+        watch: Told of progress.
+
+    Raises:
+        ConfigError: a name or setting is unusable.
+        DataError: the data set is missing, has no labels, or its splits do not fit each other.
+        RunError: `out` holds something else, or a run while `resume` is off.
+        NndlError: the loss stopped being a number.
+        Interrupted: somebody stopped the comparison; `resume` goes on.
+    """
+    seeds = _checked(seeds, epochs)
+    splits = _load_splits(dataset, recipe, data_root, watch)
+    arms = resolve_arms(cnn, transformer, num_classes=splits.train.num_classes, image_size=splits.train.image_size)
+    fabric = make_fabric(device, precision)
+    settings = _settings(arms, dataset, recipe, splits, fabric) | {"epochs": epochs}
+    run = open_run(out, kind="comparison", settings={**settings, "seeds": list(seeds)}, resume=resume)
+    rates = (recipe.cnn or recipe.rates, recipe.transformer or recipe.rates)
+    scores: tuple[list[ArmScore], list[ArmScore]] = ([], [])
+    # Seed by seed, so that a comparison that is stopped early has pairs.
+    trainings = [(seed, side) for seed in seeds for side in (0, 1)]
+    for count, (seed, side) in enumerate(trainings, start=1):
+        arm = arms[side]
+        arm_run = open_run(
+            run.path / "arms" / f"{arm.name}-seed{seed}",
+            kind="arm",
+            settings=settings | {"name": arm.name, "seed": seed, **asdict(rates[side])},
+            resume=True,
+        )
+        score = _finished(arm_run)
+        if score is None:
+            training = ArmTraining(arm, rates[side], recipe, splits, seed=seed, fabric=fabric)
+            stage = f"{arm.name}, seed {seed} ({count} of {len(trainings)})"
+            score = train_arm(training, splits, arm_run, stage=stage, epochs=epochs, watch=watch)
+            arm_run.finish("arm", seconds=score.seconds, seed=seed, fields=_fields(score))
+        scores[side].append(score)
+    result = summarise(arms, rates, seeds, scores, recipe=recipe, test_images=len(splits.test), out=run.path)
+    write_result(run, result, device=device_name(fabric))
+    return result
+
+
+def _checked(seeds: Sequence[int], epochs: int) -> tuple[int, ...]:
+    if epochs < 1:
+        raise ConfigError(f"epochs must be >= 1, got {epochs}")
+    if not seeds or len(set(seeds)) != len(seeds):
+        raise ConfigError(f"seeds must be one or more different numbers, got {list(seeds)}")
+    return tuple(seeds)
+
+
+def _load_splits(dataset: str, recipe: Recipe, data_root: Path | str | None, watch: Watcher) -> Splits:
+    whole = load_image_set(dataset, "train", data_root=data_root, watch=watch)
+    test = load_image_set(dataset, "test", data_root=data_root, watch=watch)
+    labels = whole.required_labels()
+    test.required_labels()
+    if (whole.class_names, whole.image_size) != (test.class_names, test.image_size):
+        raise DataError(
+            f"the splits of {dataset} do not fit: train has {whole.num_classes} classes at {whole.image_size} px, "
+            f"test has {test.num_classes} at {test.image_size} px; both want the same classes and size"
+        )
+    if len(whole) < 2 or not len(test):
+        raise DataError(f"{dataset} has {len(whole)} training and {len(test)} test images; it wants 2 and 1 at least")
+    kept, held_out = stratified_split(labels, held_out=max(1, round(_VAL_SHARE * len(whole))), seed=_SPLIT_SEED)
+    train = whole.subset(kept)
+    mean, std = (recipe.mean, recipe.std) if recipe.mean and recipe.std else _measure(train)
+    return Splits(train=train, val=whole.subset(held_out), test=test, mean=mean, std=std)
+
+
+def _measure(train: ImageSet) -> tuple[Channels, Channels]:
+    """Statistics of up to 10,000 images, evenly spaced; that many settle the fourth digit."""
+    stride = max(1, len(train) // _MEASURED_IMAGES)
+    return channel_statistics(train.store.read(torch.arange(0, len(train), stride)))
+
+
+def _settings(
+    arms: Sequence[Architecture], dataset: str, recipe: Recipe, splits: Splits, fabric: Fabric
+) -> dict[str, Json]:
+    return {
+        "arms": {arm.name: arm.shape for arm in arms},
+        "dataset": dataset,
+        "train_images": len(splits.train),
+        "val_images": len(splits.val),
+        "test_images": len(splits.test),
+        "fingerprints": [splits.train.fingerprint, splits.val.fingerprint, splits.test.fingerprint],
+        "image_size": splits.train.image_size,
+        "num_classes": splits.train.num_classes,
+        "mean": list(splits.mean),
+        "std": list(splits.std),
+        "recipe": asdict(recipe),
+        "device": fabric.device.type,
+        "precision": fabric.strategy.precision.precision,
+    }
+
+
+def device_name(fabric: Fabric) -> str:
+    """What the seconds were spent on: "cpu", or the GPU's name."""
+    return torch.cuda.get_device_name(fabric.device) if fabric.device.type == "cuda" else "cpu"
+
+
+def _finished(run: RunFolder) -> ArmScore | None:
+    result = run.result()
+    if result is None:
+        return None
+    try:
+        return ArmScore(**{name: float(result[name]) for name in ArmScore.__dataclass_fields__})  # type: ignore[arg-type]
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(
+            f"{run.path / 'result.json'} is damaged ({error}); delete the file to test that arm again"
+        ) from error
+
+
+def _fields(score: ArmScore) -> Mapping[str, Json]:
+    return {"test_accuracy": score.test_accuracy, "images_per_second": score.images_per_second}

@@ -1,0 +1,140 @@
+"""The training recipe that both arms share, and its augmentation on batches of uint8 tensors."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Float, UInt8
+from timm.optim import create_optimizer_v2  # pyright: ignore[reportPrivateImportUsage]
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import Optimizer
+
+from nndl_suite.errors import ConfigError, unknown_name
+
+OptimiserName = Literal["adamw", "sgd"]
+Channels = tuple[float, float, float]
+"""One number for red, green and blue."""
+
+_MOMENTUM = 0.9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rates:
+    """The two settings whose best values differ most between architectures."""
+
+    rate: float = 1e-3
+    """Peak learning rate, for the recipe's batch size as it is: nothing is rescaled."""
+    decay: float = 0.05
+    """Weight decay of matrices and kernels; biases, norms, tokens and positions are not decayed."""
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.rate) and self.rate > 0):
+            raise ConfigError(f"rate must be a number > 0, got {self.rate}")
+        if not (math.isfinite(self.decay) and self.decay >= 0):
+            raise ConfigError(f"decay must be a number >= 0, got {self.decay}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How an arm is trained. Both arms get the same, but for `cnn` and `transformer` where they are stated."""
+
+    optimiser: OptimiserName = "adamw"
+    """"adamw", or "sgd" with Nesterov momentum 0.9."""
+    rates: Rates = field(default_factory=Rates)
+    cnn: Rates | None = None
+    """Rates of the CNN alone, chosen on a validation split; None takes the common ones."""
+    transformer: Rates | None = None
+    """Rates of the Transformer alone; None takes the common ones."""
+    batch_size: int = 256
+    warmup: float = 0.05
+    """Share of the run in which the rate rises from 0; then it falls to 0 on half a cosine."""
+    label_smoothing: float = 0.1
+    crop_padding: int = 4
+    """Black pixels on each side before a crop of the old size; 0 leaves crops out."""
+    flip: bool = True
+    """Mirror every other image, by chance."""
+    cutmix_alpha: float = 1.0
+    cutmix_probability: float = 0.5
+    """Chance that a batch is mixed; 0 leaves CutMix out."""
+    mean: Channels | None = None
+    """Per channel, of pixels in [0, 1]; None measures the training images."""
+    std: Channels | None = None
+
+    def __post_init__(self) -> None:
+        if self.optimiser not in get_args(OptimiserName):
+            raise unknown_name("optimiser", self.optimiser, get_args(OptimiserName))
+        if self.batch_size < 1:
+            raise ConfigError(f"batch_size must be >= 1, got {self.batch_size}")
+        if not 0 <= self.warmup < 1:
+            raise ConfigError(f"warmup is a share of the run in [0, 1), got {self.warmup}")
+        if not 0 <= self.label_smoothing < 1:
+            raise ConfigError(f"label_smoothing must be in [0, 1), got {self.label_smoothing}")
+        if self.crop_padding < 0:
+            raise ConfigError(f"crop_padding must be >= 0 pixels, got {self.crop_padding}")
+        if not (math.isfinite(self.cutmix_alpha) and self.cutmix_alpha > 0):
+            raise ConfigError(f"cutmix_alpha must be a number > 0, got {self.cutmix_alpha}; for none set probability 0")
+        if not 0 <= self.cutmix_probability <= 1:
+            raise ConfigError(f"cutmix_probability must be in [0, 1], got {self.cutmix_probability}")
+        if (self.mean is None) != (self.std is None):
+            raise ConfigError("give mean and std together, or neither to measure the training images")
+        if self.std is not None and not all(value > 0 for value in self.std):
+            raise ConfigError(f"std must be > 0 in each channel, got {self.std}")
+
+
+DEFAULT_RECIPE = Recipe()
+"""AdamW, crops, flips, CutMix on half of the batches: what ViTs on small images need and CNNs do not mind."""
+
+
+def make_optimiser(network: nn.Module, name: OptimiserName, rates: Rates) -> Optimizer:
+    """timm's optimiser: one-dimensional parameters, and those that a network names, are not decayed."""
+    if name == "sgd":
+        return create_optimizer_v2(network, "nesterov", lr=rates.rate, weight_decay=rates.decay, momentum=_MOMENTUM)
+    return create_optimizer_v2(network, "adamw", lr=rates.rate, weight_decay=rates.decay)
+
+
+def crop_and_flip(
+    images: UInt8[Tensor, "b c h w"], generator: torch.Generator, *, padding: int, flip: bool
+) -> UInt8[Tensor, "b c h w"]:
+    """A random crop of each image padded with black, mirrored by chance; one gather for the batch.
+
+    Args:
+        images: On any device; not written to.
+        generator: On the CPU; draws one offset and one coin an image.
+        padding: Pixels on each side.
+        flip: Whether to mirror at all.
+    """
+    b, _, h, w = images.shape
+    shift = torch.randint(2 * padding + 1, (2, b, 1), generator=generator)
+    mirrored = (torch.rand(b, 1, generator=generator) < 0.5) & flip
+    rows = shift[0] + torch.arange(h)  # [b, h]
+    columns = torch.where(mirrored, torch.arange(w).flip(0), torch.arange(w)) + shift[1]  # [b, w]
+    rows, columns = rows.to(images.device), columns.to(images.device)
+    padded = F.pad(images, (padding,) * 4)
+    image = torch.arange(b, device=images.device)[:, None, None]
+    # Indexing around the channels puts them last in memory, which is what convolutions want.
+    return padded[image, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def normalise(
+    images: UInt8[Tensor, "b c h w"], mean: Float[Tensor, "c"], std: Float[Tensor, "c"]
+) -> Float[Tensor, "b c h w"]:
+    """Pixels to zero mean and unit deviation; `mean` and `std` are of pixels in [0, 1]."""
+    return (images.float() / 255 - mean[:, None, None]) / std[:, None, None]
+
+
+def channel_statistics(images: UInt8[Tensor, "n 3 h w"]) -> tuple[Channels, Channels]:
+    """Mean and standard deviation of each channel, of pixels in [0, 1], rounded to 4 digits."""
+    counts = torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in images.transpose(0, 1)])
+    levels = torch.arange(256, dtype=torch.float64) / 255
+    shares = counts.double() / counts.sum(dim=1, keepdim=True)  # [c, 256]
+    mean = shares @ levels
+    variance = (shares * (levels - mean[:, None]).square()).sum(dim=1)
+    deviation = variance.sqrt().clamp(min=1 / 255)  # a channel that is one value everywhere must not divide by 0
+    return _rounded(mean), _rounded(deviation)
+
+
+def _rounded(channels: Float[Tensor, "3"]) -> Channels:
+    red, green, blue = (round(value, 4) for value in channels.tolist())
+    return red, green, blue

@@ -1,0 +1,227 @@
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from nndl_suite.comparison.comparison import compare_architectures, plan_comparison
+from nndl_suite.comparison.intervals import student_interval, wilson_interval
+from nndl_suite.comparison.recipe import Rates, Recipe
+from nndl_suite.errors import ConfigError, DataError, Interrupted, NndlError, RunError
+from nndl_suite.training.checkpoints import equal_states, load_newest
+
+RECIPE = Recipe(batch_size=10, rates=Rates(rate=2e-3, decay=0.05))
+
+
+def _write_set(folder: Path, *, train=60, test=40, classes=4) -> str:
+    """Images whose class is their tint, mild enough that random weights see little of it."""
+    rng = np.random.default_rng(0)
+    for split, n in (("train", train), ("test", test)):
+        labels = np.arange(n) % classes
+        images = rng.integers(0, 90, (n, 16, 16, 3), dtype=np.uint8)
+        for channel in range(3):
+            images[labels == channel, :, :, channel] += 60
+        np.savez(folder / f"tints-{split}.npz", images=images, labels=labels, class_names=list("abcdefgh")[:classes])
+    return f"arrays:{folder / 'tints.npz'}"
+
+
+def _compare(dataset, out, **settings):
+    arguments = {"epochs": 2, "seeds": (0,), "recipe": RECIPE, "device": "cpu", "precision": "32-true"} | settings
+    return compare_architectures("resnet18-slim", "vit", dataset, out=out, **arguments)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return _write_set(tmp_path_factory.mktemp("set"))
+
+
+@pytest.fixture(scope="module")
+def two_seeds(dataset, tmp_path_factory):
+    out = tmp_path_factory.mktemp("run") / "cmp"
+    steps = []
+    return _compare(dataset, out, seeds=(0, 1), watch=steps.append), steps
+
+
+def test_result_and_folder(two_seeds):
+    result, steps = two_seeds
+    cnn, vit = result.arms
+    assert (cnn.name, vit.name) == ("resnet18-slim", "vit")
+    assert abs(vit.parameters / cnn.parameters - 1) <= 0.02
+    assert result.interval == "student-t over seeds"
+    written = json.loads((result.out / "result.json").read_text())
+    assert written["kind"] == "comparison"
+    assert written["seed"] == 0
+    expected = {"name", "parameters", "flops", "seeds", "test_accuracy", "mean", "ci95", "best_epoch", "seconds"}
+    assert set(written["arms"][0]) == expected | {"images_per_second", "chosen"}
+    assert written["arms"][1]["best_epoch"] is None
+    assert written["arms"][1]["chosen"] == {"rate": 2e-3, "decay": 0.05}
+    assert written["recipe"]["cutmix_probability"] == 0.5
+    differences = [b - a for a, b in zip(cnn.test_accuracy, vit.test_accuracy, strict=True)]
+    assert result.difference.mean == pytest.approx(np.mean(differences))
+    assert written["difference"]["ci95"] == pytest.approx(list(student_interval(differences)))
+    assert sum(arm.seconds * 2 for arm in result.arms) == pytest.approx(result.seconds)
+    assert {step.stage for step in steps} >= {"resnet18-slim, seed 0 (1 of 4)", "vit, seed 1 (4 of 4)"}
+
+
+def test_the_log_of_an_arm(two_seeds):
+    folder = two_seeds[0].out / "arms" / "vit-seed1"
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert all({"step", "seconds", "loss"} <= set(line) for line in lines)
+    epochs = [line for line in lines if "epoch" in line]
+    assert [line["epoch"] for line in epochs] == [1, 2]
+    assert all({"val_accuracy", "val_loss"} <= set(line) for line in epochs)
+    settings = json.loads((folder / "config.json").read_text())["settings"]
+    assert (settings["train_images"], settings["val_images"], settings["test_images"]) == (54, 6, 40)
+
+
+_EASY = replace(RECIPE, rates=Rates(rate=1e-3), cutmix_probability=0.0, flip=False)
+
+
+def test_it_learns(dataset, tmp_path):
+    result = _compare(dataset, tmp_path / "run", epochs=12, recipe=_EASY)
+    assert all(arm.mean > 0.6 for arm in result.arms), result.arms  # chance: 0.25
+    assert result.difference.ci95 is None
+    assert result.interval == "wilson over test images"
+    assert result.arms[0].ci95 == pytest.approx(wilson_interval(result.arms[0].mean, 40))
+
+
+def test_the_seed_alone_decides(dataset, tmp_path):
+    weights = []
+    for caller_seed in (1, 2):
+        torch.manual_seed(caller_seed)
+        out = tmp_path / str(caller_seed)
+        _compare(dataset, out, epochs=1)
+        weights.append([load_newest(out / "arms" / arm / "checkpoints").state for arm in _ARMS])
+    assert equal_states(*weights)
+    _compare(dataset, tmp_path / "other", epochs=1, seeds=(1,))
+    other = load_newest(tmp_path / "other" / "arms" / "vit-seed1" / "checkpoints").state
+    assert not equal_states(weights[0][1], other)
+
+
+_ARMS = ("resnet18-slim-seed0", "vit-seed0")
+
+
+def test_dropout_too_is_drawn_from_the_seed(dataset, tmp_path):
+    states = []
+    for caller_seed in (1, 2):
+        torch.manual_seed(caller_seed)
+        out = tmp_path / str(caller_seed)
+        compare_architectures(
+            "resnet18-slim", "course-vit", dataset, out=out, epochs=1, seeds=(0,), recipe=RECIPE, device="cpu"
+        )
+        states.append(load_newest(out / "arms" / "course-vit-seed0" / "checkpoints").state)
+    assert equal_states(*states)
+
+
+_CHILD = """
+import sys
+from nndl_suite.comparison import arm
+from nndl_suite.comparison.comparison import compare_architectures
+from nndl_suite.comparison.recipe import Rates, Recipe
+from nndl_suite.training.loop import LoopSettings
+def often(**settings):
+    return LoopSettings(**settings, checkpoint_seconds=0.05, log_every=1)
+arm.LoopSettings = often
+compare_architectures("resnet18-slim", "vit", sys.argv[1], epochs=3, seeds=(0,), out=sys.argv[2], resume=True,
+    recipe=Recipe(batch_size=10, rates=Rates(rate=2e-3, decay=0.05)), device="cpu", precision="32-true")
+"""
+
+
+def test_killed_and_resumed_is_the_same_to_the_bit(dataset, tmp_path):
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    _compare(dataset, undisturbed, epochs=3)
+    logs = [killed / "arms" / arm / "metrics.jsonl" for arm in _ARMS]
+    for log, lines in zip(logs, (5, 7), strict=True):  # once within each arm
+        child = subprocess.Popen([sys.executable, "-c", _CHILD, dataset, str(killed)])
+        try:
+            deadline = time.monotonic() + 60
+            while not (log.exists() and log.read_text().count("\n") >= lines):
+                assert child.poll() is None, "the child ended before it was killed"
+                assert time.monotonic() < deadline
+                time.sleep(0.005)
+        finally:
+            child.send_signal(signal.SIGKILL)
+            child.wait()
+    assert not (killed / "result.json").exists()
+    resumed = _compare(dataset, killed, epochs=3, resume=True)
+    for arm in _ARMS:
+        states = [load_newest(root / "arms" / arm / "checkpoints").state for root in (undisturbed, killed)]
+        assert equal_states(*states), arm
+    written = json.loads((undisturbed / "result.json").read_text())["arms"]
+    assert [list(arm.test_accuracy) for arm in resumed.arms] == [arm["test_accuracy"] for arm in written]
+
+
+def test_a_finished_comparison_is_only_read(two_seeds, dataset):
+    result, _ = two_seeds
+    steps = []
+    again = _compare(dataset, result.out, seeds=(0, 1), resume=True, watch=steps.append)
+    assert [arm.test_accuracy for arm in again.arms] == [arm.test_accuracy for arm in result.arms]
+    assert not [step for step in steps if "seed" in step.stage]
+    with pytest.raises(RunError, match="already holds a run"):
+        _compare(dataset, result.out, seeds=(0, 1))
+    with pytest.raises(RunError, match="epochs=2 there, 3 now"):
+        _compare(dataset, result.out, seeds=(0, 1), epochs=3, resume=True)
+
+
+def test_a_diverging_arm_is_named(dataset, tmp_path):
+    with pytest.raises(NndlError, match=r"resnet18-slim, seed 0 .*loss is (nan|inf) at step"):
+        _compare(dataset, tmp_path / "run", epochs=4, recipe=replace(RECIPE, optimiser="sgd", rates=Rates(rate=1e30)))
+
+
+def test_rates_of_one_arm(dataset, tmp_path):
+    recipe = replace(RECIPE, transformer=Rates(rate=5e-4, decay=0.1))
+    result = _compare(dataset, tmp_path / "run", epochs=1, recipe=recipe)
+    assert [arm.chosen.rate for arm in result.arms] == [2e-3, 5e-4]
+
+
+def test_plan(dataset):
+    plan = plan_comparison("resnet18-slim", "vit", dataset)
+    assert plan.num_classes == 4
+    assert 0.98 <= plan.parameter_ratio <= 1.02
+
+
+def test_wrong_settings(dataset, tmp_path):
+    with pytest.raises(ConfigError, match="epochs"):
+        _compare(dataset, tmp_path, epochs=0)
+    with pytest.raises(ConfigError, match="seeds"):
+        _compare(dataset, tmp_path, seeds=(1, 1))
+    with pytest.raises(ConfigError, match="batch_size"):
+        _compare(dataset, tmp_path / "a", recipe=replace(RECIPE, batch_size=55))
+
+
+def test_splits_must_fit(tmp_path):
+    dataset = _write_set(tmp_path)
+    four = (tmp_path / "tints-test.npz").read_bytes()
+    _write_set(tmp_path, classes=5)
+    (tmp_path / "tints-test.npz").write_bytes(four)
+    with pytest.raises(DataError, match="do not fit"):
+        _compare(dataset, tmp_path / "run")
+
+
+@pytest.mark.parametrize(("accuracy", "n"), [(0.7, 10_000), (0.0, 50), (1.0, 50), (0.25, 40)])
+def test_wilson(accuracy, n):
+    expected = stats.binomtest(round(accuracy * n), n).proportion_ci(method="wilson")
+    assert wilson_interval(accuracy, n) == pytest.approx((expected.low, expected.high))
+
+
+def test_student():
+    values = [0.71, 0.74, 0.72]
+    expected = stats.t.interval(0.95, 2, loc=np.mean(values), scale=stats.sem(values))
+    assert student_interval(values) == pytest.approx(expected)
+
+
+def test_interrupted_before_it_ends(dataset, tmp_path):
+    def stop(step):
+        if step.stage.startswith("vit"):
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(Interrupted, match="--resume"):
+        _compare(dataset, tmp_path / "run", epochs=40, watch=stop)
+    assert not (tmp_path / "run" / "result.json").exists()
