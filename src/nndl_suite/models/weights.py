@@ -1,0 +1,197 @@
+"""Weights of backbones: reading other people's files strictly, and writing our own so that others can read them.
+
+A file written here is safetensors with the network's own (torchvision or timm) keys, and says in its header which
+network it is, with which stem, and how its images were normalised.
+"""
+
+import json
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.error import URLError
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torchvision.models import get_model_weights
+
+from nndl_suite.errors import ConfigError, DataError
+from nndl_suite.models.backbones import Backbone, Stem, build_backbone
+from nndl_suite.models.normalisation import Normalisation
+from nndl_suite.training.files import write_atomically
+
+StateDict = dict[str, Tensor]
+
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    RuntimeError,
+    SafetensorError,
+    pickle.UnpicklingError,
+    LookupError,  # the last three: torch's unpickler, fed with a file of another kind
+    TypeError,
+    ValueError,
+)
+
+_FORMAT = "nndl-suite backbone 1"
+_CLASSIFIERS = ("fc.", "head.", "classifier.")
+"""What networks call their last layer; a backbone has none."""
+_WRAPPERS = ("state_dict", "model")
+"""Keys under which training scripts keep the weights beside other things."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackboneHeader:
+    """What a backbone file says of itself."""
+
+    backbone: str
+    stem: Literal["cifar", "imagenet"]
+    image_size: int
+    """Pixels; of the images it was trained on."""
+    normalisation: Normalisation
+
+
+def save_backbone(file: Path, backbone: Backbone, *, image_size: int, normalisation: Normalisation) -> None:
+    """Write a backbone's weights and description, atomically."""
+    described = {
+        "format": _FORMAT,
+        "backbone": backbone.name,
+        "stem": backbone.stem,
+        "image_size": str(image_size),
+        "mean": json.dumps(normalisation.mean),
+        "std": json.dumps(normalisation.std),
+    }
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in backbone.trunk.state_dict().items()}
+    write_atomically(file, lambda part: save_file(tensors, part, metadata=described))
+
+
+def read_header(file: Path) -> BackboneHeader | None:
+    """What a file written by `save_backbone` says of itself; None for a file from elsewhere."""
+    if file.suffix != ".safetensors":
+        return None
+    try:
+        with safe_open(file, framework="pt") as content:
+            header = content.metadata() or {}
+        if header.get("format") != _FORMAT:
+            return None
+        return BackboneHeader(
+            backbone=header["backbone"],
+            stem="cifar" if header["stem"] == "cifar" else "imagenet",
+            image_size=int(header["image_size"]),
+            normalisation=Normalisation(
+                mean=tuple(json.loads(header["mean"])),
+                std=tuple(json.loads(header["std"])),
+            ),
+        )
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise DataError(f"{file} is not a readable safetensors file ({error})") from error
+
+
+def read_state_dict(file: Path) -> StateDict:
+    """The tensors of a `.safetensors` file or of a `torch.save`d state dict (`.pth`, `.pt`); nothing is unpickled.
+
+    Raises:
+        DataError: there is no such file, or it holds something else.
+    """
+    if not file.is_file():
+        raise DataError(f"no weights at {file.resolve()}: there is no such file")
+    try:
+        if file.suffix == ".safetensors":
+            with safe_open(file, framework="pt") as opened:
+                return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a dict
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except _UNREADABLE as error:
+        told = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(
+            f"cannot read weights from {file} ({told}); it must be a state dict, not a whole model"
+        ) from error
+    for wrapper in _WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+        raise DataError(f"{file} holds no state dict (names to tensors); save model.state_dict()")
+    return {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
+
+
+def load_into(backbone: Backbone, weights: Mapping[str, Tensor], *, source: str) -> None:
+    """Copy weights into a backbone; every tensor must find its place, but for a classifier's.
+
+    Raises:
+        DataError: keys or shapes differ; the message names them.
+    """
+    expected = backbone.trunk.state_dict()
+    given = {name: tensor for name, tensor in weights.items() if name in expected or not name.startswith(_CLASSIFIERS)}
+    missing = [name for name in expected if name not in given]
+    unexpected = [name for name in given if name not in expected]
+    if missing or unexpected:
+        raise DataError(
+            f"{source} does not fit {backbone.name}: {_listed('missing', missing)}{_listed('unexpected', unexpected)}"
+            f"it {_looks_like(given)}"
+        )
+    for name, tensor in given.items():
+        if tensor.shape != expected[name].shape:
+            raise DataError(
+                f"{source} does not fit {backbone.name} with the {backbone.stem} stem: {name} is {list(tensor.shape)}, "
+                f"expected {list(expected[name].shape)}; it {_looks_like(given)}"
+            )
+    backbone.trunk.load_state_dict(given)
+
+
+def fitting_stem(weights: Mapping[str, Tensor], stem: Stem) -> Stem:
+    """The stem that weights of a ResNet were trained with, where `auto` leaves it to them."""
+    first = weights.get("conv1.weight")
+    if stem != "auto" or first is None:
+        return stem
+    return "cifar" if first.shape[-1] == 3 else "imagenet"
+
+
+def imagenet_backbone(name: str, *, image_size: int) -> Backbone:
+    """A backbone with torchvision's ImageNet weights, from torch's hub cache or downloaded into it.
+
+    Raises:
+        ConfigError: torchvision has no weights for this name.
+        DataError: the weights are not in the cache and cannot be downloaded.
+    """
+    backbone = build_backbone(name, stem="imagenet", image_size=image_size)
+    try:
+        weights = get_model_weights(name)["IMAGENET1K_V1"]
+    except (KeyError, ValueError) as error:
+        raise ConfigError(f"there are no ImageNet weights for {name}; give a state-dict file instead") from error
+    cache = Path(torch.hub.get_dir()) / "checkpoints"
+    try:
+        state = weights.get_state_dict(progress=False, check_hash=True)
+    except (URLError, OSError, RuntimeError) as error:
+        file = str(weights.url).rsplit("/", 1)[-1]
+        raise DataError(
+            f"ImageNet weights for {name} are not in {cache} and could not be downloaded ({error}); "
+            f"put {file} there, or give any state-dict file of a {name} as features"
+        ) from error
+    load_into(backbone, state, source=f"torchvision's {name} weights")
+    return backbone
+
+
+def _listed(what: str, names: list[str]) -> str:
+    if not names:
+        return ""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{what} {', '.join(names[:3])}{more}; "
+
+
+def _looks_like(weights: Mapping[str, Tensor]) -> str:
+    """A guess at the network behind some keys, to follow "it"."""
+    names = set(weights)
+    if any(name.startswith("layer1.") for name in names):
+        bottleneck = "layer1.0.conv3.weight" in names
+        depth = ("resnet50 or deeper" if bottleneck else "resnet34") if "layer3.3.conv1.weight" in names else "resnet18"
+        stem = "cifar" if fitting_stem(weights, "auto") == "cifar" else "imagenet"
+        return f"looks like a {depth} with the {stem} stem"
+    inner = next((name for name in names if ".layer1." in name), None)
+    if inner is not None:
+        prefix = inner[: inner.index("layer1.")]
+        return f"looks like a ResNet inside another model: cut {prefix!r} off its keys"
+    if any(name.startswith("patch_embed.") for name in names):
+        return "looks like a timm vision transformer"
+    return "is of a network unknown here"
