@@ -97,6 +97,7 @@ def test_a_floor_point_has_one_colour_in_two_photos_at_its_projections(capture: 
 def test_cameras_face_the_object_from_two_heights(capture: Path):
     transforms = json.loads((capture / "transforms.json").read_text())
     poses = np.array([frame["transform_matrix"] for frame in transforms["frames"]])
+    assert (transforms["cx"], transforms["cy"]) == (160, 120)
     middles = np.concatenate([project(np.array([LOOK_AT]), transforms, frame) for frame in transforms["frames"]])
     assert np.abs(middles - [160, 120]).max() < 20
     assert poses[:3, 2, 3].max() < poses[3:, 2, 3].min()

@@ -1,7 +1,7 @@
 """Camera paths: where the camera is in each frame of a video.
 
-Every path is a list of poses in the frame of the poses it was made from, OpenCV axes. Orbit and spiral go only where
-photos were taken: a field knows nothing of the side that nobody photographed.
+Poses are OpenCV axes in the field frame (`frame.field_frame`): z up, the object at the origin. Orbit and spiral go only
+where photos were taken: a field knows nothing of the side that nobody photographed.
 """
 
 import json
@@ -23,9 +23,6 @@ PathKind = Literal["orbit", "interpolate", "spiral"]
 _LARGEST_GAP = math.radians(90)
 """A round of photos with a gap wider than this is an arc: the field has not seen what lies in the gap."""
 
-_TRUST_IN_MEAN_UP = 1e-3
-"""Weight of the cameras' mean up beside their rights: little, as a camera is rolled by a few degrees at most."""
-
 Poses = Float64[np.ndarray, "n 3 4"]
 
 
@@ -41,11 +38,8 @@ class CameraPath:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Ring:
-    """Where cameras stand about an object, in polar coordinates about its up axis."""
+    """Where cameras stand about the object, in polar coordinates."""
 
-    centre: Float64[np.ndarray, "3"]
-    axes: Float64[np.ndarray, "3 3"]
-    """Rows: azimuth 0, azimuth 90 degrees, up."""
     elevation_rad: Float64[np.ndarray, "n"]
     distance: Float64[np.ndarray, "n"]
     start_rad: float
@@ -65,10 +59,10 @@ class _Ring:
         elevation_rad: float | Float64[np.ndarray, "f"],
         distance: float | Float64[np.ndarray, "f"],
     ) -> Poses:
-        """Poses at polar coordinates, upright and facing the centre."""
+        """Poses at polar coordinates, upright and facing the object."""
         level, height = np.cos(elevation_rad), np.sin(elevation_rad) + np.zeros_like(azimuth_rad)
-        towards = np.stack([level * np.cos(azimuth_rad), level * np.sin(azimuth_rad), height], axis=-1) @ self.axes
-        return look_at(self.centre + np.reshape(distance, (-1, 1)) * towards, self.centre, self.axes[2])
+        towards = np.stack([level * np.cos(azimuth_rad), level * np.sin(azimuth_rad), height], axis=-1)
+        return look_at(np.reshape(distance, (-1, 1)) * towards)
 
     @property
     def told(self) -> str:
@@ -78,51 +72,15 @@ class _Ring:
         return f"back and forth over the {math.degrees(self.span_rad):.0f} degrees that the photos cover"
 
 
-def object_centre(poses: Poses) -> Float64[np.ndarray, "3"]:
-    """The point nearest to all optical axes: what a person who walks round an object points the camera at.
-
-    Raises:
-        CaptureError: the cameras all look the same way, so there is no such point.
-    """
-    centres, forward = poses[:, :, 3], poses[:, :, 2]
-    across = np.eye(3) - forward[:, :, None] * forward[:, None, :]  # [n, 3, 3] takes off what lies along the axis
-    spread = across.mean(axis=0)
-    if np.linalg.eigvalsh(spread)[0] < 1e-4:
-        raise CaptureError(
-            "the cameras all look the same way, so there is no point to circle; choose the path 'interpolate'"
-        )
-    return np.linalg.solve(spread, np.einsum("nij,nj->i", across, centres) / len(poses))
-
-
-def up_direction(poses: Poses) -> Float64[np.ndarray, "3"]:
-    """The axis about which cameras were turned but not rolled.
-
-    People hold the horizon level, so up is square to every camera's right. The mean of the cameras' own up settles
-    what that leaves open when they all stand on one side; alone it would lean, for cameras look down on an object.
-    """
-    right, mean_up = poses[:, :, 0], -poses[:, :, 1].mean(axis=0)
-    up = np.linalg.solve(right.T @ right / len(poses) + _TRUST_IN_MEAN_UP * np.eye(3), mean_up)
-    return up / np.linalg.norm(up)
-
-
-def look_at(
-    positions: Float64[np.ndarray, "f 3"], target: Float64[np.ndarray, "3"], up: Float64[np.ndarray, "3"]
-) -> Poses:
-    """Poses at `positions`, facing `target`, with `up` upwards in the picture."""
-    forward = target - positions
-    forward = forward / np.linalg.norm(forward, axis=-1, keepdims=True)
-    right = np.cross(forward, up)
+def look_at(positions: Float64[np.ndarray, "f 3"]) -> Poses:
+    """Poses at `positions` that face the origin, with z upwards in the picture."""
+    forward = -positions / np.linalg.norm(positions, axis=-1, keepdims=True)
+    right = np.cross(forward, [0.0, 0.0, 1.0])
     right = right / np.linalg.norm(right, axis=-1, keepdims=True)
     return np.stack([right, np.cross(forward, right), forward, positions], axis=-1)
 
 
-def orbit(
-    cameras: Poses,
-    *,
-    frames: int,
-    centre: Float64[np.ndarray, "3"] | None = None,
-    up: Float64[np.ndarray, "3"] | None = None,
-) -> CameraPath:
+def orbit(cameras: Poses, *, frames: int) -> CameraPath:
     """Once round the object at the cameras' median height and distance; the last frame leads on to the first.
 
     Where the photos leave a gap of more than 90 degrees, the path goes back and forth over the range that they cover.
@@ -130,32 +88,24 @@ def orbit(
     Args:
         cameras: Where the photos were taken.
         frames: Length of the path.
-        centre: What to circle; found by `object_centre` if not given.
-        up: The axis to circle about; found by `up_direction` if not given.
 
     Raises:
         ConfigError: fewer than 2 frames.
-        CaptureError: there is no object to circle.
+        CaptureError: all cameras stand right above the object.
     """
     turn = _turns(frames)
-    ring = _ring(cameras, centre, up)
+    ring = _ring(cameras)
     elevation, distance = float(np.median(ring.elevation_rad)), float(np.median(ring.distance))
     return CameraPath(poses=ring.poses(ring.azimuths(turn, 1), elevation, distance), description=ring.told)
 
 
-def spiral(
-    cameras: Poses,
-    *,
-    frames: int,
-    centre: Float64[np.ndarray, "3"] | None = None,
-    up: Float64[np.ndarray, "3"] | None = None,
-) -> CameraPath:
+def spiral(cameras: Poses, *, frames: int) -> CameraPath:
     """Twice round the object while rising from the lower photos to the higher ones and sinking back.
 
     Arguments and errors are those of `orbit`; heights stay within the middle 80 % of the photos'.
     """
     turn = _turns(frames)
-    ring = _ring(cameras, centre, up)
+    ring = _ring(cameras)
     low, high = np.quantile(ring.elevation_rad, [0.1, 0.9])
     elevation = low + (high - low) * (0.5 - 0.5 * np.cos(2 * math.pi * turn))
     poses = ring.poses(ring.azimuths(turn, 2), elevation, float(np.median(ring.distance)))
@@ -192,6 +142,9 @@ def read_path(file: Path) -> CameraPath:
     transforms.json, or of the COLMAP model. A scale in the rotation is divided out. Other keys are ignored; pictures
     keep the size and view angle of the run.
 
+    Returns:
+        The path in that frame, not yet in the field's.
+
     Raises:
         DataError: the file is missing, is not such JSON, or a matrix is not a pose.
     """
@@ -226,23 +179,14 @@ def _turns(frames: int, *, closed: bool = True) -> Float64[np.ndarray, "f"]:
     return np.linspace(0, 1, frames, endpoint=not closed)
 
 
-def _ring(cameras: Poses, centre: Float64[np.ndarray, "3"] | None, up: Float64[np.ndarray, "3"] | None) -> _Ring:
-    centre = object_centre(cameras) if centre is None else centre
-    up = up_direction(cameras) if up is None else up / np.linalg.norm(up)
-    offsets = cameras[:, :, 3] - centre
-    level = offsets - np.outer(offsets @ up, up)
-    first = level[int(np.linalg.norm(level, axis=-1).argmax())]
-    if np.linalg.norm(first) < 1e-9:
+def _ring(cameras: Poses) -> _Ring:
+    positions = cameras[:, :, 3]
+    distance = np.linalg.norm(positions, axis=-1)
+    if np.linalg.norm(positions[:, :2], axis=-1).max() < 1e-6:
         raise CaptureError("the cameras all stand above or below the object; choose the path 'interpolate'")
-    ahead = first / np.linalg.norm(first)
-    axes = np.stack([ahead, np.cross(up, ahead), up])
-    polar = offsets @ axes.T  # [n, 3]
-    distance = np.linalg.norm(polar, axis=-1)
-    start, span = _covered(np.arctan2(polar[:, 1], polar[:, 0]))
+    start, span = _covered(np.arctan2(positions[:, 1], positions[:, 0]))
     return _Ring(
-        centre=centre,
-        axes=axes,
-        elevation_rad=np.arcsin(polar[:, 2] / distance),
+        elevation_rad=np.arcsin(positions[:, 2] / np.maximum(distance, 1e-9)),
         distance=distance,
         start_rad=start,
         span_rad=span,
