@@ -32,8 +32,6 @@ class Prepared:
     """File names, those of one camera together: same size, same lens as far as EXIF tells."""
     skipped: tuple[tuple[str, str], ...]
     """Names that could not be used, each with the reason."""
-    ordered: bool
-    """Neighbours in name were neighbours in time, as in a video."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -65,7 +63,11 @@ def find_photos(folder: Path) -> list[Path]:
     if not files:
         raise CaptureError(f"{folder} is empty; put the photos in it")
     known = ", ".join(sorted(PHOTO_SUFFIXES))
-    heic = " (HEIC photos: export them as JPEG first)" if any(f.suffix.lower() in {".heic", ".heif"} for f in files) else ""
+    heic = (
+        " (HEIC photos: export them as JPEG first)"
+        if any(f.suffix.lower() in {".heic", ".heif"} for f in files)
+        else ""
+    )
     raise CaptureError(f"{folder} holds {len(files)} entries but no photo ({known}){heic}")
 
 
@@ -124,7 +126,7 @@ def _prepare_photos(photos: Sequence[Path], folder: Path, *, max_side: int, watc
         else:
             groups.setdefault(key, []).append(name)
         watch(Step(stage="reading photos", done=done, total=len(photos)))
-    return Prepared(folder=folder, groups=tuple(map(tuple, groups.values())), skipped=tuple(skipped), ordered=False)
+    return Prepared(folder=folder, groups=tuple(map(tuple, groups.values())), skipped=tuple(skipped))
 
 
 def _prepare_photo(photo: Path, folder: Path, max_side: int) -> tuple[str, tuple[object, ...]]:
@@ -190,7 +192,7 @@ def _prepare_video(video: Path, folder: Path, *, max_side: int, count: int, watc
         name = f"frame_{number:06d}.jpg"
         image.save(folder / name, quality=_JPEG_QUALITY, subsampling=0)
         names.append(name)
-    return Prepared(folder=folder, groups=(tuple(names),), skipped=(), ordered=True)
+    return Prepared(folder=folder, groups=(tuple(names),), skipped=())
 
 
 def sharpest_frames(

@@ -91,7 +91,12 @@ def read_model(request: dict[str, Any], _: Report) -> dict[str, Any]:
         "names": [image.name for image in images],
         "camera_of": [place[image.camera_id] for image in images],
         "cameras": [
-            {"model": camera.model.name, "width": camera.width, "height": camera.height, "params": camera.params.tolist()}
+            {
+                "model": camera.model.name,
+                "width": camera.width,
+                "height": camera.height,
+                "params": camera.params.tolist(),
+            }
             for camera in cameras.values()
         ],
         "total": len(model.images),
@@ -198,7 +203,9 @@ class _Work:
         scratch.mkdir()
         shutil.copyfile(self.database, database)
         try:
-            models = self._map_globally(database, scratch) if mapper == "global" else self._map_one_by_one(database, scratch)
+            models = (
+                self._map_globally(database, scratch) if mapper == "global" else self._map_one_by_one(database, scratch)
+            )
         finally:
             database.unlink()
             shutil.rmtree(scratch, ignore_errors=True)

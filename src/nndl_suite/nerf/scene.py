@@ -1,11 +1,13 @@
 """A scene: photos with known cameras, and the frame in which the field is learned."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float64, UInt8
 
+from nndl_suite.errors import ConfigError
 from nndl_suite.nerf.cameras import Camera
 
 
@@ -38,7 +40,9 @@ class PoseReport:
     registered: int
     total: int
     mean_reprojection_error: float | None
-    """Pixels; None where the poses came with the capture."""
+    """Pixels; None where the poses came without the points that would tell."""
+    missing: tuple[str, ...] = ()
+    """The photos that got none, or whose file is not there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,3 +56,33 @@ class Scene:
     """Views that the capture itself holds out (Blender's test file); empty where it names none."""
     points: Points | None
     poses: PoseReport
+
+
+def hold_out(scene: Scene, rule: str | float) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Indices of the views to train on and of those to score.
+
+    Args:
+        scene: If it names test views itself (Blender), those are held out and `rule` is not asked.
+        rule: "every8" takes the first and every 8th after it, by name (the usual protocol of LLFF and Mip-NeRF 360); a
+            share in (0, 1) takes about that many, evenly spaced, ends left alone.
+
+    Raises:
+        ConfigError: an unknown rule, or one that leaves nothing to train on or nothing to score.
+    """
+    count = len(scene.views)
+    if scene.test_names:
+        test = [index for index, view in enumerate(scene.views) if view.name in scene.test_names]
+    elif rule == "every8":
+        test = list(range(0, count, 8))
+    elif isinstance(rule, float) and 0 < rule < 1:
+        chosen = max(1, round(rule * count))
+        test = [math.floor((place + 0.5) * count / chosen) for place in range(chosen)]
+    else:
+        raise ConfigError(f"the hold-out must be 'every8' or a share between 0 and 1, got {rule!r}")
+    held_out = set(test)
+    train = [index for index in range(count) if index not in held_out]
+    if not train or not test:
+        raise ConfigError(
+            f"{count} views leave {len(train)} to train on and {len(test)} to score: choose another hold-out"
+        )
+    return tuple(train), tuple(test)

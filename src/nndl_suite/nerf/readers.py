@@ -1,0 +1,54 @@
+"""Reading scenes whose cameras are known, in whichever of the usual formats they come."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from nndl_suite.errors import CaptureError
+from nndl_suite.nerf.read_colmap import model_folders, read_colmap
+from nndl_suite.nerf.read_llff import read_llff
+from nndl_suite.nerf.read_transforms import read_blender, read_transforms
+from nndl_suite.nerf.scene import Scene
+
+
+def read_scene(path: Path) -> Scene:
+    """The scene in a folder, or beside a `transforms.json` that is named itself.
+
+    Looked for in this order: `transforms.json` (nerfstudio, instant-ngp), `transforms_train.json` (Blender), a COLMAP
+    model in `sparse/0`, `sparse`, `colmap/sparse/0` or the folder itself (of several the one with most photos),
+    `poses_bounds.npy` (LLFF).
+
+    Raises:
+        CaptureError: there is nothing of the kind, or nothing of it can be used.
+        DataError: a file is malformed; the message names file and field.
+    """
+    if not path.exists():
+        raise CaptureError(f"{path} does not exist; give the folder of a scene")
+    reader = _reader(path)
+    if reader is None:
+        raise CaptureError(
+            f"{path} has no camera poses (no transforms.json, sparse/0, transforms_train.json or poses_bounds.npy); "
+            "let COLMAP find them: nndl-suite nerf poses"
+        )
+    scene = reader(path)
+    if not scene.views:
+        raise CaptureError(f"{path} has {scene.poses.total} poses, but not one of their photos is there")
+    return scene
+
+
+def has_poses(path: Path) -> bool:
+    """Whether `read_scene` would find poses here."""
+    return path.exists() and _reader(path) is not None
+
+
+def _reader(path: Path) -> Callable[[Path], Scene] | None:
+    if path.is_file():
+        return read_transforms if path.suffix == ".json" else None
+    if (path / "transforms.json").exists():
+        return lambda folder: read_transforms(folder / "transforms.json")
+    if (path / "transforms_train.json").exists():
+        return read_blender
+    if model_folders(path):
+        return read_colmap
+    if (path / "poses_bounds.npy").exists():
+        return read_llff
+    return None
