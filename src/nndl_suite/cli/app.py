@@ -1,5 +1,6 @@
 """The `nndl-suite` command and its groups."""
 
+import logging
 import sys
 from typing import Annotated
 
@@ -45,6 +46,7 @@ def main() -> None:
     """Run the command line; exit 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it says its precision to stderr otherwise
     try:
         app(arguments)
     except Interrupted as stopped:

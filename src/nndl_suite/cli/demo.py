@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from nndl_suite.cli.options import AsJson, DeviceName, Seed
+from nndl_suite.cli.options import AsJson, DeviceChoice, DeviceName, Seed
 from nndl_suite.cli.results import show_result
 from nndl_suite.cli.screen import print_json, progress, say
 from nndl_suite.training.watch import Watcher
@@ -47,7 +47,7 @@ def demo(
     say(f"report: {page.resolve()}")
 
 
-def _representation(folder: Path, seed: int, device: str, watch: Watcher, *, resume: bool) -> None:
+def _representation(folder: Path, seed: int, device: DeviceChoice, watch: Watcher, *, resume: bool) -> None:
     from nndl_suite import LinearProbe, SSLPretrainer
 
     pretrainer = SSLPretrainer(backbone=_BACKBONE, epochs=10, batch_size=250, seed=seed, device=device)
@@ -57,7 +57,7 @@ def _representation(folder: Path, seed: int, device: str, watch: Watcher, *, res
         probe.evaluate("demo", out=folder / f"probe-{name}", resume=resume, watch=watch)
 
 
-def _comparison(folder: Path, seed: int, device: str, watch: Watcher, *, resume: bool) -> None:
+def _comparison(folder: Path, seed: int, device: DeviceChoice, watch: Watcher, *, resume: bool) -> None:
     from nndl_suite import compare_architectures
 
     compare_architectures(
@@ -73,7 +73,7 @@ def _comparison(folder: Path, seed: int, device: str, watch: Watcher, *, resume:
     )
 
 
-def _reconstruction(folder: Path, seed: int, device: str, watch: Watcher, *, resume: bool) -> None:
+def _reconstruction(folder: Path, seed: int, device: DeviceChoice, watch: Watcher, *, resume: bool) -> None:
     from nndl_suite import ColmapNerfReconstructor
     from nndl_suite.data.demo_capture import make_demo_capture
 

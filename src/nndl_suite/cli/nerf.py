@@ -126,7 +126,9 @@ def render(
 @app.command()
 def export(
     run: Run,
-    out: Annotated[Path, typer.Option("--out", help="NAME.glb, .obj or .ply for a mesh; a .ply with cloud in its name for points.")],
+    out: Annotated[
+        Path, typer.Option("--out", help="NAME.glb, .obj or .ply for a mesh; a .ply with cloud in its name for points.")
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Write a point cloud or a mesh in the capture's own frame.

@@ -9,9 +9,8 @@ Out = Annotated[Path, typer.Option("--out", help="The run folder to write; must 
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, or start it if there is none.")]
 Seed = Annotated[int, typer.Option("--seed", help="Decides every random draw of the run.", min=0)]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, everything else on stderr.")]
-DeviceName = Annotated[
-    Literal["auto", "cpu", "cuda"], typer.Option("--device", help="auto takes a CUDA device where there is one.")
-]
+DeviceChoice = Literal["auto", "cpu", "cuda"]
+DeviceName = Annotated[DeviceChoice, typer.Option("--device", help="auto takes a CUDA device where there is one.")]
 PrecisionName = Annotated[
     Literal["auto", "32-true", "bf16-mixed"],
     typer.Option("--precision", help="auto takes bf16 where the machine computes it natively."),

@@ -85,7 +85,8 @@ class _Lines:
             return
         else:
             self._told = now
-        left = "" if share <= 0 or share >= 1 else f", {(now - self._started) * (1 - share) / share:.0f} s left"
+        elapsed = now - self._started
+        left = f", {elapsed * (1 - share) / share:.0f} s left" if elapsed > 1 and 0 < share < 1 else ""
         say(f"{step.stage}: {share:.0%}{left}  {_figures(step.metrics)}".rstrip())
 
 
