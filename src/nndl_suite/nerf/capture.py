@@ -10,6 +10,8 @@ from pathlib import Path
 import av
 import av.error
 import numpy as np
+from av import VideoFrame, VideoStream
+from av.container import InputContainer
 from jaxtyping import Float32, UInt8
 from PIL import ExifTags, Image, ImageOps
 
@@ -217,7 +219,7 @@ def sharpest_frames(
         raise CaptureError(f"{video} cannot be read as a video ({error}); is it whole?") from error
 
 
-def _decoded(container: "av.container.InputContainer", stream: "av.VideoStream") -> Iterator["av.VideoFrame"]:
+def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
     """Frames to the end, or to where the file breaks off."""
     try:
         yield from container.decode(stream)
@@ -235,10 +237,10 @@ def _count_frames(video: Path) -> int:
 
 
 def _sharpest_of_stretches(
-    frames: Iterator["av.VideoFrame"], total: int, count: int, watch: Watcher
+    frames: Iterator[VideoFrame], total: int, count: int, watch: Watcher
 ) -> Iterator[tuple[int, UInt8[np.ndarray, "h w 3"]]]:
     stretch = max(1.0, total / count)
-    best: tuple[float, int, av.VideoFrame] | None = None
+    best: tuple[float, int, VideoFrame] | None = None
     current = 0
     for number, frame in enumerate(frames):
         if int(number / stretch) != current and best is not None:
@@ -262,7 +264,7 @@ def sharpness(grey: Float32[np.ndarray, "h w"]) -> float:
     return float(laplacian.var())
 
 
-def _luma(frame: "av.VideoFrame") -> Float32[np.ndarray, "h w"]:
+def _luma(frame: VideoFrame) -> Float32[np.ndarray, "h w"]:
     """Brightness at a size where a comparison is quick and motion blur still shows."""
     scale = min(1.0, 640 / max(frame.width, frame.height))
     small = frame.reformat(
@@ -271,7 +273,7 @@ def _luma(frame: "av.VideoFrame") -> Float32[np.ndarray, "h w"]:
     return small.to_ndarray().astype(np.float32)
 
 
-def _upright(frame: "av.VideoFrame") -> UInt8[np.ndarray, "h w 3"]:
+def _upright(frame: VideoFrame) -> UInt8[np.ndarray, "h w 3"]:
     """RGB with the container's rotation applied, which decoders leave to the player."""
     quarter_turns = round(frame.rotation / 90)
     return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), quarter_turns))

@@ -1,11 +1,11 @@
 """COLMAP, run as a program of its own: `python -m nndl_suite.nerf.colmap_child`.
 
-pycolmap stays out of everybody else's process for three reasons: some of its mistakes abort the process, its log library
-takes over the SIGTERM handler, and its wheel exports a zlib of its own that breaks the system's unless that one is loaded
-first. The request is one line of JSON on stdin; the answers are lines of JSON on stdout, each an object with one of the
-keys "step", "result" and "error". Arrays go through an `.npz` file that the request names.
+pycolmap stays out of everybody else's process for three reasons: some of its mistakes abort the process, its log
+library takes over the SIGTERM handler, and its wheel exports a zlib of its own that breaks the system's unless that one
+is loaded first. The request is one line of JSON on stdin; the answers are lines of JSON on stdout, each an object with
+one of the keys "step", "result" and "error". Arrays go through an `.npz` file that the request names.
 
-Only `nndl_suite.nerf.colmap` starts this. Everything here trusts the request: settings were checked where they were made.
+Only `nndl_suite.nerf.colmap` starts this, and settings were checked where they were made: the request is trusted.
 """
 
 import json
@@ -13,8 +13,8 @@ import os
 import shutil
 import sys
 import threading
-import zlib  # noqa: F401  # must be loaded before pycolmap, see above
-from collections.abc import Callable, Iterator
+import zlib  # noqa: F401  # pyright: ignore[reportUnusedImport]  # must be loaded before pycolmap, see above
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,8 @@ def directions(request: dict[str, Any], _: Report) -> dict[str, Any]:
         if not camera.verify_params():
             raise ValueError(f"camera model {asked['model']} cannot have the parameters {asked['params']}")
         x, y = np.meshgrid(np.arange(camera.width) + 0.5, np.arange(camera.height) + 0.5)
-        arrays[str(index)] = camera.cam_ray_from_img(np.stack([x.ravel(), y.ravel()], axis=1))
+        pixels = np.stack([x.ravel(), y.ravel()], axis=1)
+        arrays[str(index)] = np.asarray(camera.cam_ray_from_img(pixels), dtype=np.float64)
     np.savez(request["arrays"], allow_pickle=False, **arrays)
     return {}
 
@@ -107,8 +108,8 @@ def read_model(request: dict[str, Any], _: Report) -> dict[str, Any]:
 def estimate(request: dict[str, Any], report: Report) -> dict[str, Any]:
     """Features, matches and poses of prepared photos; the best model is written to the folder `model` of the request.
 
-    Extraction and matching take all the threads they are given, for their results do not depend on the order of work once
-    the photos are in the database. Mapping takes one: sums over threads differ in the last bit, and bits grow.
+    Extraction and matching take all the threads they are given, for their results do not depend on the order of work
+    once the photos are in the database. Mapping takes one: sums over threads differ in the last bit, and bits grow.
     """
     work = _Work(request, report)
     work.extract()
@@ -140,7 +141,7 @@ def estimate(request: dict[str, Any], report: Report) -> dict[str, Any]:
 
 
 class _Work:
-    """One capture on its way through COLMAP; the database remembers what is done, so a second run goes on from there."""
+    """One capture on its way through COLMAP; the database remembers what is done, and a second run goes on from there."""
 
     def __init__(self, request: dict[str, Any], report: Report):
         self.groups: list[list[str]] = request["groups"]
@@ -154,7 +155,7 @@ class _Work:
     def extract(self) -> None:
         with _opened(self.database) as database:
             complete = database.num_images() == self.total
-            done = complete and all(database.exists_keypoints(image.image_id) for image in database.read_all_images())
+            done = complete and _photos_with_features(database) == self.total
         if done:
             return
         for stale in self.database.parent.glob(f"{self.database.name}*"):
@@ -171,7 +172,7 @@ class _Work:
         )
         options.sift.max_num_features = self.request["max_features"]
         options.sift.first_octave = self.request["first_octave"]
-        with self._watched("finding features", self.total, lambda database: _photos_with_features(database)):
+        with self._watched("finding features", self.total, _photos_with_features):
             pycolmap.extract_features(
                 self.database,
                 self.images,
@@ -232,7 +233,7 @@ class _Work:
         return pycolmap.incremental_mapping(database, self.images, scratch, options, next_image_callback=next_image)
 
     @contextmanager
-    def _watched(self, stage: str, total: int, count: Callable[[pycolmap.Database], int]) -> Iterator[None]:
+    def _watched(self, stage: str, total: int, count: Callable[[pycolmap.Database], int]) -> Generator[None]:
         """Report while COLMAP works: it has no callback here, but its database can be counted meanwhile."""
         over = threading.Event()
 
@@ -252,7 +253,7 @@ class _Work:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[pycolmap.Database]:
+def _opened(path: Path) -> Generator[pycolmap.Database]:
     database = pycolmap.Database.open(path)
     try:
         yield database

@@ -37,8 +37,8 @@ def field_frame(scene: Scene) -> Similarity:
     """field_from_world: z up, the origin where the optical axes cross, the median camera at distance 1 from it.
 
     A field contracts what lies outside the unit ball (arXiv 2111.12077), so the object has the inside to itself. Where
-    the axes do not cross in front of the cameras, as when a room is photographed from its middle, the origin is the mean
-    of the cameras, and where they run parallel it is put at the typical depth of the scene.
+    the axes do not cross in front of the cameras, as when a room is photographed from its middle, the origin is the
+    mean of the cameras; where they run parallel it is put at the typical depth of the scene.
 
     Raises:
         CaptureError: all cameras stand at one point and nothing tells a scale.
@@ -90,7 +90,7 @@ def _origin(poses: Float64[np.ndarray, "n 3 4"], points: Float64[np.ndarray, "p 
 
 
 def _crossing(centres: Float64[np.ndarray, "n 3"], across: Float64[np.ndarray, "n 3 3"]) -> Float64[np.ndarray, "3"]:
-    """The point with the least sum of distances to the axes, by reweighted least squares: a few stray photos do not pull."""
+    """The point with the least sum of distances to the axes (reweighted least squares): stray photos hardly pull."""
     weight = np.ones(len(centres))
     point = centres.mean(axis=0)
     for _ in range(20):

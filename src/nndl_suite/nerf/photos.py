@@ -119,7 +119,7 @@ def _read_photo(file: Path, camera: Camera, max_side: int | None) -> UInt8[np.nd
 
 
 def _as_posed(image: Image.Image, camera: Camera, file: Path) -> Image.Image:
-    """The photo the way up that its camera saw it: as stored, or turned by EXIF where only that has the camera's shape."""
+    """The photo as its camera saw it: as stored, or turned by EXIF where only that gives the camera's shape."""
     if _same_shape(image, camera):
         return image
     upright = ImageOps.exif_transpose(image)

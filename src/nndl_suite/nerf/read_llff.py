@@ -12,7 +12,7 @@ from nndl_suite.nerf.scene import PoseReport, Scene, View
 
 
 def read_llff(folder: Path) -> Scene:
-    """Row i belongs to photo i by name: a 3 x 5 matrix [down, right, backwards, centre, (height, width, focal)], near, far.
+    """Row i is photo i by name: a 3 x 5 matrix [down, right, backwards, centre, (height, width, focal)], near, far.
 
     Raises:
         DataError: the array is malformed, or has another number of rows than there are photos.

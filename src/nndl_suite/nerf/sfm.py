@@ -207,6 +207,6 @@ def _check(prepared: Prepared, registered: list[str], capture: Path) -> None:
     told = ", ".join(lost[:5]) + (f" and {len(lost) - 5} more" if len(lost) > 5 else "")
     raise CaptureError(
         f"COLMAP placed {len(registered)} of {total} photos of {capture}; not placed: {told}. Photos must overlap "
-        "(every part of the object in three or more), be sharp, and show texture: walk round the object in small steps, "
-        "leave patterned surroundings in view, avoid shiny and plain surfaces"
+        "(every part of the object in three or more), be sharp, and show texture: walk round the object in small "
+        "steps, leave patterned surroundings in view, avoid shiny and plain surfaces"
     )
