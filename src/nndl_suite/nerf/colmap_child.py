@@ -141,7 +141,7 @@ def estimate(request: dict[str, Any], report: Report) -> dict[str, Any]:
 
 
 class _Work:
-    """One capture on its way through COLMAP; the database remembers what is done, and a second run goes on from there."""
+    """One capture on its way through COLMAP; the database remembers what is done, for a second run."""
 
     def __init__(self, request: dict[str, Any], report: Report):
         self.groups: list[list[str]] = request["groups"]

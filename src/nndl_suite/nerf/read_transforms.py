@@ -30,7 +30,7 @@ def read_transforms(file: Path) -> Scene:
 
 
 def read_blender(folder: Path) -> Scene:
-    """`transforms_train.json` and, held out, `transforms_test.json` where there is one; the validation file is not read.
+    """`transforms_train.json` and, held out, `transforms_test.json` if there; the validation file is not read.
 
     Raises:
         DataError: a file is malformed; the message names the frame and the field.
