@@ -1,0 +1,58 @@
+"""What pretraining leaves behind."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from nndl_suite.errors import RunError
+from nndl_suite.training.files import Json
+from nndl_suite.training.runs import read_run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PretrainRun:
+    """A finished pretraining run."""
+
+    path: Path
+    """The run folder."""
+    checkpoint: Path
+    """The backbone's weights: safetensors with torchvision's (or timm's) keys, described in its header."""
+    method: str
+    epochs: int
+    images_per_second: float
+    """Images, not views, over the training time."""
+    final_loss: float
+    """Of the last batch; log(2 * batch_size - 1) is chance for SimCLR."""
+    effective_rank: float
+    """Of the features, see `rank.effective_rank`; near 1 they have collapsed."""
+    seconds: float
+    """Training time."""
+
+    @classmethod
+    def read(cls, path: Path | str) -> "PretrainRun":
+        """The run in a folder.
+
+        Raises:
+            RunError: there is no pretraining run, it is unfinished, or its result is not what it should be.
+        """
+        folder = read_run(path, kind="pretrain")
+        result = folder.result()
+        if result is None:
+            raise RunError(f"the pretraining in {folder.path} is unfinished; go on with --resume")
+        return cls.from_result(folder.path, result)
+
+    @classmethod
+    def from_result(cls, path: Path, result: dict[str, Json]) -> "PretrainRun":
+        """The run that a `result.json` describes."""
+        try:
+            return cls(
+                path=path,
+                checkpoint=path / str(result["checkpoint"]),
+                method=str(result["method"]),
+                epochs=int(str(result["epochs"])),
+                images_per_second=float(str(result["images_per_second"])),
+                final_loss=float(str(result["final_loss"])),
+                effective_rank=float(str(result["effective_rank"])),
+                seconds=float(str(result["seconds"])),
+            )
+        except (KeyError, ValueError) as error:
+            raise RunError(f"{path / 'result.json'} is not a pretraining result ({error})") from error
