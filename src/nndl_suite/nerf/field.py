@@ -1,7 +1,7 @@
 """The radiance field: what is learned, and the questions that it answers.
 
-A hash grid over contracted space feeds a density net and a colour net (`kernels.tiles`); a coarse density grid, kept up to
-date by training, tells where along a ray to look. All parameters are plain float32 arrays.
+A hash grid over contracted space feeds a density net and a colour net (`kernels.tiles`); a coarse density grid, kept
+up to date by training, tells where along a ray to look. All parameters are plain float32 arrays.
 """
 
 from collections.abc import Mapping
@@ -41,8 +41,8 @@ class FieldSettings:
     knee: float = 2.0
     """Distance along a ray up to which samples are spaced evenly, and from which in inverse distance."""
     background: tuple[float, float, float] | None = None
-    """The sRGB colour in [0, 1] behind everything. None: the scene goes on, and the last sample of a ray takes all the light
-    that is left, as far things do (the photos have no alpha)."""
+    """The sRGB colour in [0, 1] behind everything. None: the scene goes on, and the last sample of a ray takes all
+    the light that is left, as far things do (the photos have no alpha)."""
 
     def __post_init__(self) -> None:
         if not 8 <= self.log2_rows <= 24:
@@ -78,7 +78,7 @@ class Field:
     def query(
         self, points: Float32[np.ndarray, "n 3"], directions: Float32[np.ndarray, "n 3"]
     ) -> tuple[Float32[np.ndarray, "n"], Float32[np.ndarray, "n 3"]]:
-        """Densities (per field unit) and sRGB colours in [0, 1] at points of the field frame, seen along unit directions."""
+        """Densities (per field unit) and sRGB colours in [0, 1] at points, seen along unit directions; field frame."""
         density = np.empty(len(points), np.float32)
         rgb = np.empty((len(points), 3), np.float32)
         for start in range(0, len(points), _POINTS_AT_ONCE):
@@ -127,11 +127,12 @@ def new_field(settings: FieldSettings, seed: int) -> Field:
 
 
 def field_from_state(state: Mapping[str, State]) -> Field:
-    """The field that `Field.state` described."""
+    """The field that `Field.state` described, in memory of its own."""
     saved = cast(dict[str, Any], state["settings"])
     background = saved["background"]
-    settings = FieldSettings(**{**saved, "background": None if background is None else tuple(background)})
-    table, weights, grid = (cast(Tensor, state[name]).numpy() for name in ("table", "weights", "grid"))
+    saved = {**saved, "background": None if background is None else tuple(background)}
+    settings = FieldSettings(**saved)
+    table, weights, grid = (cast(Tensor, state[name]).numpy().copy() for name in ("table", "weights", "grid"))
     return Field(settings=settings, layout=settings.layout, table=table, weights=weights, grid=grid)
 
 

@@ -22,7 +22,7 @@ class Rendering:
     rgb: Float32[np.ndarray, "... 3"]
     """sRGB in [0, 1]."""
     depth: Float32[np.ndarray, "..."]
-    """Distance along the ray, in field units, at which half the light is stopped; the far limit where less than half is."""
+    """Distance along the ray at which half the light is stopped, in field units; the last edge where less is."""
     opacity: Float32[np.ndarray, "..."]
     """Share of light that the field stops, without what the background or the open end takes."""
 

@@ -61,7 +61,8 @@ def place_samples(
 
     Args:
         rays: Where to look.
-        jitter: Where in its own stretch of equal share each edge falls, in [0, 1); 0.5 for a picture, random for training.
+        jitter: Where in its own stretch of equal share each edge falls, in [0, 1); 0.5 for a picture, random for
+            training.
         grid: The field's density grid.
         reach: Near, far and knee of the field's settings.
         uniform: The part of the samples that is spread evenly, whatever the grid says, in [0, 1].

@@ -1,4 +1,4 @@
-"""Learning a radiance field from posed photos."""
+"""Learning a radiance field from posed photos: random pixels, what the field shows there, and what it should."""
 
 import math
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from typing import Literal, cast
 import numpy as np
 import torch
 from jaxtyping import Float32, Int64
-from torch import Tensor
+from torch import Generator, Tensor
 
 from nndl_suite.errors import ConfigError, NndlError
 from nndl_suite.nerf.field import CHUNKS, Field, FieldSettings, field_from_state, new_field
@@ -19,12 +19,16 @@ from nndl_suite.nerf.kernels.marching import splat
 from nndl_suite.nerf.kernels.tiles import ENCODED, WEIGHTS, shade_and_learn
 from nndl_suite.nerf.photos import PosedPhotos
 from nndl_suite.nerf.rendering import check_samples
-from nndl_suite.nerf.sampling import Rays, Samples, pixel_rays, place_samples
+from nndl_suite.nerf.sampling import Samples, pixel_rays, place_samples
 from nndl_suite.training.checkpoints import State
 from nndl_suite.training.loop import LoopSettings, run_loop
 from nndl_suite.training.runs import RunFolder
 from nndl_suite.training.seeds import generator_for
 from nndl_suite.training.watch import Step, Watcher, ignore
+
+_WARMUP_STEPS = 20
+_RISE, _FALL = np.float32(0.5), np.float32(0.1)
+"""How fast the density grid follows the samples, upwards and downwards."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,110 +36,202 @@ class TrainSettings:
     """How a field is learned."""
 
     seed: int = 0
-    steps: int = 20_000
+    steps: int = 3000
+    """About five minutes on two cores."""
     max_seconds: float | None = None
-    """Training ends at `steps` or after this time, whichever comes first; the rates fall accordingly."""
+    """Where given, training ends after this time if it has not done `steps` by then. The learning rates fall with
+    whichever is further, so two runs are the same to the last bit only without it."""
     samples: int = 24
     """Samples a ray."""
     samples_per_step: int = 2**17
+    """Samples of all rays of a step; the number of rays follows."""
+    uniform: float = 0.1
+    """The part of the samples that is spread evenly along a ray, to find what the density grid does not know."""
     rate_table: float = 1e-2
+    """Adam's learning rate of the hash table."""
     rate_nets: float = 5e-3
     rate_exposure: float = 1e-3
     last_rate: float = 0.03
-    """What is left of the rates at the end, after a cosine."""
+    """What is left of the rates at the end of their cosine."""
     decay: float = 0.0
     """L2 weight of the table's touched entries."""
     spread: float = 2e-3
     """Weight of the distortion loss, which keeps the light of a ray from being stopped here and there (floaters)."""
     close: float = 0.5
-    """Field units from the camera, below which samples learn more slowly."""
+    """Distance from the camera, in field units, below which samples learn more slowly."""
     exposure: bool = True
-    """Solve a gain for each training photo and channel. They average to 1, and pictures are rendered with 1."""
+    """Solve a gain for each training photo and channel; their logarithms average to 0, and pictures are without."""
     background: Literal["white", "black", "random"] = "white"
-    """What lies behind photos with alpha. After training on "random", pictures are rendered on white. Photos without alpha
-    show a scene that goes on, and this is not used."""
+    """What lies behind photos with alpha; after training on "random", pictures are rendered on white. Photos without
+    alpha show a scene that goes on, and this is not used."""
     field: FieldSettings = field(default_factory=FieldSettings)
 
     def __post_init__(self) -> None:
         check_samples(self.samples)
-        if self.steps < 1:
-            raise ConfigError(f"steps must be >= 1, got {self.steps}")
+        if self.samples_per_step < TILE:
+            raise ConfigError(f"samples_per_step must be >= {TILE}, got {self.samples_per_step}")
+        if not 0 < self.uniform <= 1:
+            raise ConfigError(f"uniform must be in (0, 1], got {self.uniform}")
 
     @property
     def rays(self) -> int:
         """Rays a step: as many as the budget of samples allows, in whole tiles."""
-        return max(1, self.samples_per_step // TILE) * TILE // self.samples
+        return self.samples_per_step // TILE * TILE // self.samples
+
+
+def train_field(photos: PosedPhotos, settings: TrainSettings, run: RunFolder, *, watch: Watcher = ignore) -> Field:
+    """Learn a field, from the newest checkpoint in the run folder if there is one.
+
+    Args:
+        photos: The training photos, in the field frame. Held-out photos have no business here.
+        settings: How.
+        run: Where checkpoints and the metrics log go.
+        watch: Told of progress.
+
+    Raises:
+        Interrupted: somebody stopped the run; called again with the same folder it goes on.
+        NndlError: the loss is not finite; the message names the step.
+    """
+    watch(
+        Step(stage="compiling", done=0, total=1)
+    )  # about 20 s once a machine, then cached; not part of the time to train
+    small = replace(settings, samples_per_step=TILE, field=replace(settings.field, log2_rows=8))
+    FieldTrainer(photos, small).step(0, 0.0)
+    watch(Step(stage="compiling", done=1, total=1))
+    trainer = FieldTrainer(photos, settings)
+    loop = LoopSettings(stage="training", total_steps=settings.steps, max_seconds=settings.max_seconds)
+    run_loop(trainer, loop, run, watch=watch)
+    return trainer.field
+
+
+@dataclass(frozen=True, slots=True)
+class _Learned:
+    """Parameters, changed in place, with Adam's moments."""
+
+    values: Float32[np.ndarray, "*shape"]
+    first: Float32[np.ndarray, "*shape"]
+    second: Float32[np.ndarray, "*shape"]
+
+    @classmethod
+    def fresh(cls, values: Float32[np.ndarray, "*shape"]) -> "_Learned":
+        return cls(values, np.zeros_like(values), np.zeros_like(values))
+
+    def descend(self, grads: Float32[np.ndarray, "*shape"], rate: float, step: int) -> None:
+        values, first, second = (array.reshape(-1) for array in (self.values, self.first, self.second))
+        adam_touched(values, grads.reshape(-1), first, second, np.float32(rate), np.float32(0), step)
+
+    def moments(self) -> list[State]:
+        return [torch.from_numpy(self.first), torch.from_numpy(self.second)]
+
+    @classmethod
+    def with_moments(cls, values: Float32[np.ndarray, "*shape"], moments: State) -> "_Learned":
+        first, second = (tensor.numpy().copy() for tensor in cast(list[Tensor], moments))
+        return cls(values, first, second)
 
 
 class FieldTrainer:
-    """A field that learns: a `Trainable` for the training loop."""
+    """A field that learns: a `Trainable` for the training loop.
+
+    What a step draws is decided by the seed and the step's index alone, and every sum has a fixed order, so a run
+    that was stopped and taken up again ends with the same bits, whatever the number of threads.
+    """
 
     def __init__(self, photos: PosedPhotos, settings: TrainSettings) -> None:
         self.photos = photos
         self.settings = settings
-        self.has_alpha = photos.pixels.shape[1] == 4
-        colour = (0.0, 0.0, 0.0) if settings.background == "black" else (1.0, 1.0, 1.0)
-        of_field = replace(settings.field, background=colour if self.has_alpha else None)
-        self.field = new_field(of_field, settings.seed)
-        self.log_gain: Float32[np.ndarray, "n 3"] = np.zeros((len(photos.names), 3), np.float32)
-        self._moments = {
-            name: (np.zeros_like(values), np.zeros_like(values))
-            for name, values in (("table", self.field.table), ("weights", self.field.weights), ("gain", self.log_gain))
-        }
+        self._has_alpha = photos.pixels.shape[1] == 4
+        behind = (0.0, 0.0, 0.0) if settings.background == "black" else (1.0, 1.0, 1.0)
+        self.field = new_field(replace(settings.field, background=behind if self._has_alpha else None), settings.seed)
+        self._table, self._weights = _Learned.fresh(self.field.table), _Learned.fresh(self.field.weights)
+        self._log_gain = _Learned.fresh(np.zeros((len(photos.names), 3), np.float32))
         self._grad_table = np.zeros_like(self.field.table)
-        n, r = settings.rays * settings.samples, settings.rays
+        rays, n = settings.rays, settings.rays * settings.samples
         self._encoding, self._grad_encoding = np.empty((ENCODED, n), np.float32), np.empty((ENCODED, n), np.float32)
-        self._density, self._losses = np.empty(n, np.float32), np.empty((r, 2), np.float32)
-        self._gain_grad = np.empty((r, 3), np.float32)
+        self._density, self._losses = np.empty(n, np.float32), np.empty((rays, 2), np.float32)
+        self._grad_gain = np.empty((rays, 3), np.float32)
         self._grad_weights = np.empty((CHUNKS, WEIGHTS), np.float32)
 
     def step(self, index: int, fraction: float) -> Mapping[str, Tensor | float]:
-        """Learn from one batch of random pixels of all photos."""
-        settings, f = self.settings, self.field
+        """Learn from one batch of random pixels of all photos.
+
+        Raises:
+            NndlError: the loss is not finite.
+        """
+        settings, now = self.settings, self.field
         generator = generator_for(settings.seed, "rays", index)
         pixels = torch.randint(len(self.photos.pixels), (settings.rays,), generator=generator).numpy()
         jitter = torch.rand(settings.rays, settings.samples + 1, generator=generator).numpy()
         rays, photo = pixel_rays(self.photos, pixels)
         target, background = self._targets(pixels, generator)
-        placed = place_samples(rays, jitter, grid=f.grid, reach=f.settings.reach, uniform=0.1)
-        encode(placed.points, f.table, f.layout.cells, f.layout.starts, self._encoding)
-        gain = np.exp(self.log_gain)[photo]
-        rules = (not self.has_alpha, np.float32(f.settings.knee), np.float32(settings.spread), np.float32(settings.close))
+        placed = place_samples(rays, jitter, grid=now.grid, reach=now.settings.reach, uniform=settings.uniform)
+        encode(placed.points, now.table, now.layout.cells, now.layout.starts, self._encoding)
+        knee, spread, close = (np.float32(n) for n in (now.settings.knee, settings.spread, settings.close))
         shade_and_learn(
-            f.weights,
-            (self._encoding, placed.edges, rays.directions, target, background, gain),
-            rules,
-            (self._density, self._grad_encoding, self._gain_grad, self._losses),
+            now.weights,
+            (self._encoding, placed.edges, rays.directions, target, background, np.exp(self._log_gain.values)[photo]),
+            (not self._has_alpha, knee, spread, close),
+            (self._density, self._grad_encoding, self._grad_gain, self._losses),
             self._grad_weights,
         )
-        error, spread = self._losses.mean(axis=0, dtype=np.float64).tolist()
+        error, distortion = self._losses.mean(axis=0, dtype=np.float64).tolist()
         if not math.isfinite(error):
             raise NndlError(f"training: the loss is {error} at step {index + 1}; lower the learning rates")
-        self._update(index, fraction, placed, photo)
-        return {"loss": error, "psnr": -10 * math.log10(max(error, 1e-10)), "distortion": spread}
+        self._descend(placed, photo, _rate_factor(index, fraction, settings.last_rate), index)
+        return {"loss": error, "psnr": -10 * math.log10(max(error, 1e-10)), "distortion": distortion}
 
-    def _update(self, index, fraction, placed, photo):
-        settings, f = self.settings, self.field
-        factor = settings.last_rate + (1 - settings.last_rate) * 0.5 * (1 + math.cos(math.pi * fraction))
-        factor *= min(1.0, (index + 1) / 20)
-        adam_touched(f.weights, self._grad_weights.sum(axis=0), *self._moments["weights"], np.float32(factor * settings.rate_nets), np.float32(0), index)
-        encode_backward_adam(placed.points, self._grad_encoding, f.layout.cells, f.layout.starts, self._grad_table, f.table, *self._moments["table"], np.float32(factor * settings.rate_table), np.float32(settings.decay), index)
-        splat(placed.points, self._density, f.grid, np.float32(0.5), np.float32(0.1))
-        if settings.exposure:
-            n = len(self.log_gain)
-            grads = np.stack([np.bincount(photo, self._gain_grad[:, c], n) for c in range(3)], axis=-1).astype(np.float32)
-            m = self._moments["gain"]
-            adam_touched(self.log_gain.reshape(-1), grads.reshape(-1), m[0].reshape(-1), m[1].reshape(-1), np.float32(factor * settings.rate_exposure), np.float32(0), index)
-            self.log_gain -= self.log_gain.mean(axis=0)
-
-    def _targets(self, pixels, generator):
+    def _targets(
+        self, pixels: Int64[np.ndarray, "r"], generator: Generator
+    ) -> tuple[Float32[np.ndarray, "r 3"], Float32[np.ndarray, "r 3"]]:
+        """What rays should show, and the colour that lies behind the field there."""
         colours = self.photos.pixels[pixels].astype(np.float32) / np.float32(255)
-        target = np.ascontiguousarray(colours[:, :3])
-        if not self.has_alpha:
-            return target, np.zeros_like(target)
+        rgb = np.ascontiguousarray(colours[:, :3])
+        if not self._has_alpha:
+            return rgb, np.zeros_like(rgb)
         if self.settings.background == "random":
             background = torch.rand(len(pixels), 3, generator=generator).numpy()
         else:
-            background = np.broadcast_to(np.float32(self.field.settings.background), target.shape).copy()
+            background = np.full_like(rgb, 1.0 if self.settings.background == "white" else 0.0)
         alpha = colours[:, 3:]
-        return alpha * target + (1 - alpha) * background, background
+        return alpha * rgb + (1 - alpha) * background, background
+
+    def _descend(self, placed: Samples, photo: Int64[np.ndarray, "r"], factor: float, index: int) -> None:
+        """One Adam step on everything, and the density grid brought up to date."""
+        settings, now = self.settings, self.field
+        self._weights.descend(self._grad_weights.sum(axis=0), factor * settings.rate_nets, index)
+        encode_backward_adam(
+            placed.points, self._grad_encoding, now.layout.cells, now.layout.starts, self._grad_table,
+            self._table.values, self._table.first, self._table.second,
+            np.float32(factor * settings.rate_table), np.float32(settings.decay), index,
+        )  # fmt: skip
+        splat(placed.points, self._density, now.grid, _RISE, _FALL)
+        if settings.exposure:
+            gains = self._log_gain.values
+            grads = [np.bincount(photo, self._grad_gain[:, c], len(gains)) for c in range(3)]
+            self._log_gain.descend(np.stack(grads, axis=1).astype(np.float32), factor * settings.rate_exposure, index)
+            gains -= gains.mean(axis=0)  # else the field could darken while all gains grow
+
+    def state(self) -> dict[str, State]:
+        """The field, the exposures, and Adam's moments."""
+        return {
+            "field": self.field.state(),
+            "log_gain": torch.from_numpy(self._log_gain.values),
+            "moments": {
+                "table": self._table.moments(),
+                "weights": self._weights.moments(),
+                "log_gain": self._log_gain.moments(),
+            },
+        }
+
+    def load_state(self, state: Mapping[str, State]) -> None:
+        """Go back to what `state` gave."""
+        moments = cast(Mapping[str, State], state["moments"])
+        self.field = field_from_state(cast(Mapping[str, State], state["field"]))
+        self._table = _Learned.with_moments(self.field.table, moments["table"])
+        self._weights = _Learned.with_moments(self.field.weights, moments["weights"])
+        log_gain = cast(Tensor, state["log_gain"]).numpy().copy()
+        self._log_gain = _Learned.with_moments(log_gain, moments["log_gain"])
+
+
+def _rate_factor(index: int, fraction: float, last: float) -> float:
+    """The factor on the learning rates: a short rise by steps, then half a cosine from 1 to `last` over the run."""
+    return min(1.0, (index + 1) / _WARMUP_STEPS) * (last + (1 - last) * 0.5 * (1 + math.cos(math.pi * fraction)))

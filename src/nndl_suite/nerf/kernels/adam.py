@@ -1,3 +1,6 @@
+# pyright: basic
+# ruff: noqa: PLR0913
+# Types are numba's, found at the first call, and kernels fill arrays that they are given.
 """Adam (arXiv 1412.6980) that leaves alone what a step did not touch."""
 
 import numpy as np
@@ -10,7 +13,7 @@ _EPSILON = np.float32(1e-15)
 
 
 @njit(cache=True, fastmath={"contract", "nsz"}, error_model="numpy")
-def adam_touched(values, grads, first, second, rate, decay, step):  # pyright: ignore
+def adam_touched(values, grads, first, second, rate, decay, step):
     """One step in place on the entries whose gradient is not zero; clears the gradients.
 
     Args:

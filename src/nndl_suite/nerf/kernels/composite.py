@@ -1,3 +1,6 @@
+# pyright: basic
+# ruff: noqa: PLR0913
+# Types are numba's, found at the first call, and kernels fill arrays that they are given.
 """Volume rendering along one ray: densities to weights, and back (Mildenhall et al., arXiv 2003.08934, eq. 3)."""
 
 import numpy as np
@@ -7,7 +10,7 @@ _EXACT = {"contract", "nsz"}
 
 
 @njit(cache=True, fastmath=_EXACT)
-def ray_weights(density, edges, weights):  # pyright: ignore
+def ray_weights(density, edges, weights):
     """Fill `weights[k] = T_k (1 - exp(-density[k] (edges[k+1] - edges[k])))`; return the transmittance behind the last.
 
     All float32: density [s], edges [s+1], weights [s].
@@ -22,7 +25,7 @@ def ray_weights(density, edges, weights):  # pyright: ignore
 
 
 @njit(cache=True, fastmath=_EXACT)
-def ray_weights_backward(density, edges, weights, transmittance, grad_weights, grad_transmittance, grad_density):  # pyright: ignore
+def ray_weights_backward(density, edges, weights, transmittance, grad_weights, grad_transmittance, grad_density):
     """Fill `grad_density` from the gradients with respect to what `ray_weights` gave.
 
     An optical depth of sample k moves light from everything behind it (share `behind`) to its own weight:
@@ -37,7 +40,7 @@ def ray_weights_backward(density, edges, weights, transmittance, grad_weights, g
 
 
 @njit(cache=True, fastmath=_EXACT)
-def distortion(weights, places, grad_weights, scale):  # pyright: ignore
+def distortion(weights, places, grad_weights, scale):
     """How spread out the weights lie along the ray (Mip-NeRF 360, arXiv 2111.12077, eq. 15), in linear time.
 
     With interval k from `places[k]` to `places[k+1]`, middle m_k and width d_k it is
@@ -63,7 +66,7 @@ def distortion(weights, places, grad_weights, scale):  # pyright: ignore
 
 
 @njit(parallel=True, cache=True, fastmath=_EXACT)
-def composite(density, rgb, edges, open_end, background, seen, depth, opacity):  # pyright: ignore
+def composite(density, rgb, edges, open_end, background, seen, depth, opacity):
     """Render rays, each of s consecutive samples.
 
     Args:

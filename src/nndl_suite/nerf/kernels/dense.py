@@ -1,8 +1,11 @@
+# pyright: basic
+# ruff: noqa: PLR0913
+# Types are numba's, found at the first call, and kernels fill arrays that they are given.
 """Small dense layers on a tile of samples that stays in the cache.
 
-A tile holds `TILE` samples, feature after feature: entry `i * TILE + s` is feature i of sample s, so that the inner loops run
-along samples in vector registers. Four outputs by four inputs are handled at once, hence widths are multiples of 4. On two
-cores this does two to four times the float32 rate of a general matrix product at such widths.
+A tile holds `TILE` samples, feature after feature: entry `i * TILE + s` is feature i of sample s, so that the inner
+loops run along samples in vector registers. Four outputs by four inputs are handled at once, hence widths are
+multiples of 4. On two cores this does two to four times the float32 rate of a general matrix product at such widths.
 
 Indices are unsigned because numba would otherwise check every one for Python's negative indexing, and not vectorise.
 """
@@ -18,7 +21,7 @@ _FAST = {"contract", "reassoc", "nsz"}
 
 
 @njit(cache=True, fastmath=_FAST)
-def dense(weights, width_in, width_out, inputs, outputs):  # pyright: ignore
+def dense(weights, width_in, width_out, inputs, outputs):
     """`outputs = weights @ inputs`, weights row after row: float32 [width_out * width_in]."""
     for o in range(0, width_out, 4):
         for s in range(4 * _T):
@@ -40,7 +43,7 @@ def dense(weights, width_in, width_out, inputs, outputs):  # pyright: ignore
 
 
 @njit(cache=True, fastmath=_FAST)
-def dense_weight_grad(grad_outputs, inputs, width_in, width_out, grad_weights):  # pyright: ignore
+def dense_weight_grad(grad_outputs, inputs, width_in, width_out, grad_weights):
     """`grad_weights += grad_outputs @ inputs.T`, the sum over the tile's samples."""
     for o in range(0, width_out, 4):
         for i in range(0, width_in, 4):
@@ -87,14 +90,14 @@ def dense_weight_grad(grad_outputs, inputs, width_in, width_out, grad_weights): 
 
 
 @njit(cache=True, fastmath=_FAST)
-def relu(values):  # pyright: ignore
+def relu(values):
     """Rectify in place."""
     for i in range(values.shape[0]):
         values[i] = max(values[i], np.float32(0))
 
 
 @njit(cache=True, fastmath=_FAST)
-def relu_backward(values, grads):  # pyright: ignore
+def relu_backward(values, grads):
     """Clear, in place, the gradients where the rectified `values` are zero."""
     for i in range(values.shape[0]):
         grads[i] = grads[i] if values[i] > np.float32(0) else np.float32(0)

@@ -1,13 +1,16 @@
-"""Multi-resolution hash encoding of points in the unit cube (Instant Neural Graphics Primitives, arXiv 2201.05989, section 3).
+# pyright: basic
+# ruff: noqa: PLR0913
+# Types are numba's, found at the first call, and kernels fill arrays that they are given.
+"""Multi-resolution hash encoding of points in the unit cube (Instant NGP, arXiv 2201.05989, section 3).
 
-Levels are independent, so both passes run one level to a thread: a level's table stays in that core's cache, the scatter of
-the backward pass has no races, and its sums have one order whatever the number of threads.
+Levels are independent, so both passes run one level to a thread: a level's table stays in that core's cache, the
+scatter of the backward pass has no races, and its sums have one order whatever the number of threads.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Int64
 from numba import njit, prange
 
 from nndl_suite.nerf.kernels.adam import adam_touched
@@ -43,7 +46,7 @@ def hash_layout(levels: int, *, coarsest: int, finest: int, log2_rows: int) -> H
 
 
 @njit(inline="always")
-def _corner_rows(ix, iy, iz, cells, rows):  # pyright: ignore
+def _corner_rows(ix, iy, iz, cells, rows):
     """The table rows of the cell's eight vertices (x fastest), relative to the level's first."""
     side = np.uint32(cells + 1)
     if np.int64(side) * np.int64(side) * np.int64(side) <= rows:
@@ -78,7 +81,7 @@ def _corner_rows(ix, iy, iz, cells, rows):  # pyright: ignore
 
 
 @njit(inline="always")
-def _cell(x, cells):  # pyright: ignore
+def _cell(x, cells):
     """The cell along one axis that holds `x` in [0, 1], and the place in it."""
     scaled = min(max(x, np.float32(0)), np.float32(1)) * np.float32(cells)
     index = min(np.int32(scaled), np.int32(cells - 1))
@@ -86,7 +89,7 @@ def _cell(x, cells):  # pyright: ignore
 
 
 @njit(fastmath={"contract", "nsz"})
-def _encode_level(points, table, cells, out):  # pyright: ignore
+def _encode_level(points, table, cells, out):
     """`out[f, n]` = the trilinear blend of the level's features at point n."""
     rows = table.shape[0]
     one = np.float32(1)
@@ -112,13 +115,13 @@ def _encode_level(points, table, cells, out):  # pyright: ignore
 
 
 @njit(inline="always")
-def _add(grad, row, weight, g0, g1):  # pyright: ignore
+def _add(grad, row, weight, g0, g1):
     grad[row, 0] += weight * g0
     grad[row, 1] += weight * g1
 
 
 @njit(fastmath={"contract", "nsz"})
-def _scatter_level(points, grad_out, cells, grad_table):  # pyright: ignore
+def _scatter_level(points, grad_out, cells, grad_table):
     """Add the gradient with respect to the level's rows to `grad_table`; points without gradient cost nothing."""
     rows = grad_table.shape[0]
     one, zero = np.float32(1), np.float32(0)
@@ -143,14 +146,14 @@ def _scatter_level(points, grad_out, cells, grad_table):  # pyright: ignore
 
 
 @njit(inline="always")
-def _interleaved(i, levels):  # pyright: ignore
+def _interleaved(i, levels):
     """Even levels, then odd ones: threads take consecutive indices, and coarse levels are cheaper than fine ones."""
     half = (levels + 1) // 2
     return 2 * i if i < half else 2 * (i - half) + 1
 
 
 @njit(parallel=True, cache=True)
-def encode(points, table, cells, starts, out):  # pyright: ignore
+def encode(points, table, cells, starts, out):
     """Write the features of `points` float32 [3, n] in the unit cube to `out` float32 [2 * l, n].
 
     `table` is float32 [rows, 2], laid out as `HashLayout(cells, starts)` says.
@@ -163,7 +166,7 @@ def encode(points, table, cells, starts, out):  # pyright: ignore
 
 
 @njit(parallel=True, cache=True)
-def encode_backward_adam(points, grad_out, cells, starts, grad_table, table, first, second, rate, decay, step):  # pyright: ignore
+def encode_backward_adam(points, grad_out, cells, starts, grad_table, table, first, second, rate, decay, step):
     """Add the gradient of `encode` to `grad_table`, do one Adam step on every touched entry, and clear the gradient.
 
     The two run level by level so that the gradient never leaves the cache. Where `rate` is 0 nothing but `grad_table`

@@ -1,3 +1,6 @@
+# pyright: basic
+# ruff: noqa: PLR0913
+# Types are numba's, found at the first call, and kernels fill arrays that they are given.
 """Where to look along a ray: bins read from the density grid, samples drawn where they say that light stops."""
 
 import numpy as np
@@ -12,8 +15,8 @@ _ONE, _TWO, _HALF = np.float32(1), np.float32(2), np.float32(0.5)
 
 
 @njit(cache=True, inline="always")
-def contract(x, y, z):  # pyright: ignore
-    """Space into the ball of radius 2, unit ball untouched (Mip-NeRF 360, arXiv 2111.12077, eq. 10); then to the unit cube."""
+def contract(x, y, z):
+    """Space into the ball of radius 2 (Mip-NeRF 360, arXiv 2111.12077, eq. 10), and that into the unit cube."""
     norm = np.sqrt(x * x + y * y + z * z)
     factor = _ONE if norm <= _ONE else (_TWO - _ONE / norm) / norm
     quarter = np.float32(0.25)
@@ -21,19 +24,19 @@ def contract(x, y, z):  # pyright: ignore
 
 
 @njit(cache=True, inline="always")
-def place_of(distance, knee):  # pyright: ignore
-    """A ray's distances onto [0, 1): linear to the knee, then linear in 1 / distance, both halves equal and smooth between."""
+def place_of(distance, knee):
+    """A ray's distances onto [0, 1): linear up to the knee, which lies at 0.5, then linear in 1 / distance."""
     return _HALF * distance / knee if distance < knee else _ONE - _HALF * knee / distance
 
 
 @njit(cache=True, inline="always")
-def distance_at(place, knee):  # pyright: ignore
+def distance_at(place, knee):
     """The inverse of `place_of`."""
     return _TWO * place * knee if place < _HALF else _HALF * knee / (_ONE - place)
 
 
 @njit(cache=True, inline="always")
-def grid_cell(x, y, z):  # pyright: ignore
+def grid_cell(x, y, z):
     """The density grid's flat cell that holds a point of the unit cube."""
     n = np.float32(GRID)
     last = np.uint32(GRID - 1)
@@ -44,7 +47,7 @@ def grid_cell(x, y, z):  # pyright: ignore
 
 
 @njit(cache=True, fastmath=_EXACT, error_model="numpy")
-def _bin_shares(origin, direction, grid, near, far, knee, uniform, shares):  # pyright: ignore
+def _bin_shares(origin, direction, grid, near, far, knee, uniform, shares):
     """Fill `shares` with the part of the samples that each bin of one ray gets; they sum to 1."""
     first = place_of(near, knee)
     width = (place_of(far, knee) - first) / np.float32(BINS)
@@ -60,7 +63,8 @@ def _bin_shares(origin, direction, grid, near, far, knee, uniform, shares):  # p
         shares[b] = transmittance - passed
         transmittance = passed
         left = right
-    # a surface may lie just outside the bin that holds most of it: each bin takes the largest of itself and its neighbours
+    # a surface may lie just outside the bin that holds most of it: each bin takes the largest of itself and its
+    # neighbours
     total = np.float32(0)
     before = shares[0]
     for b in range(BINS):
@@ -77,7 +81,7 @@ def _bin_shares(origin, direction, grid, near, far, knee, uniform, shares):  # p
 
 
 @njit(parallel=True, cache=True, fastmath=_EXACT, error_model="numpy")
-def march(origins, directions, grid, jitter, near, far, knee, uniform, edges, points):  # pyright: ignore
+def march(origins, directions, grid, jitter, near, far, knee, uniform, edges, points):
     """Cut each ray into intervals that are short where the density grid says that light stops.
 
     Args:
@@ -116,8 +120,8 @@ def march(origins, directions, grid, jitter, near, far, knee, uniform, edges, po
 
 
 @njit(cache=True)
-def splat(points, density, grid, rise, fall):  # pyright: ignore
-    """Move the cells under `points` [3, n] towards `density` [n]: by the part `rise` upwards, by `fall` downwards, in order.
+def splat(points, density, grid, rise, fall):
+    """Move the grid's cells under `points` [3, n] towards `density` [n], by the part `rise` upwards, `fall` downwards.
 
     Rising fast and falling slowly keeps a cell that a thin surface cuts, though most samples in it meet air.
     """

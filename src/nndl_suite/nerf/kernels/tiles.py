@@ -1,11 +1,15 @@
+# pyright: basic
+# ruff: noqa: PLR0913
+# Types are numba's, found at the first call, and kernels fill arrays that they are given.
 """The field's two small networks and volume rendering, fused: a tile of samples never leaves the cache.
 
-The density net maps the encoding (32) over 64 rectified units to 16 numbers, the first of which is the log of the density.
-The colour net sees these 16 and the spherical harmonics of the direction, has two rectified layers of 64, and ends in a
-sigmoid. What the direction adds to its first layer is the same for every sample of a ray and is computed once a ray.
+The density net maps the encoding (32) over 64 rectified units to 16 numbers, the first of which is the log of the
+density. The colour net sees these 16 and the spherical harmonics of the direction, has two rectified layers of 64,
+and ends in a sigmoid. What the direction adds to its first layer is the same for every sample of a ray and is
+computed once a ray.
 
-Samples are handled `TILE` at a time, whole rays only. Weight gradients are summed chunk by chunk and then over chunks, in an
-order that does not depend on the number of threads.
+Samples are handled `TILE` at a time, whole rays only. Weight gradients are summed chunk by chunk and then over
+chunks, in an order that does not depend on the number of threads.
 """
 
 import numpy as np
@@ -18,7 +22,7 @@ from nndl_suite.nerf.kernels.marching import place_of
 ENCODED = 32
 """Numbers that the encoding gives for a point."""
 WIDTHS = (ENCODED, 64, 16, 64, 64, 4)
-"""Numbers a sample has between the layers; the last are three channels and an idle one, since `dense` works in fours."""
+"""Numbers a sample has between layers; at the end three channels and an idle one, since `dense` works in fours."""
 HARMONICS = 16
 _LAYERS = 5
 _GEOMETRY = 2  # where in WIDTHS the density net ends
@@ -35,7 +39,7 @@ _A = tuple(int(n) * TILE for n in np.cumsum((0, *WIDTHS)))  # where each layer's
 
 
 @njit(cache=True, fastmath=_FAST)
-def harmonics(direction, out):  # pyright: ignore
+def harmonics(direction, out):
     """The real spherical harmonics of a unit direction up to degree 3, 16 numbers."""
     x, y, z = direction[0], direction[1], direction[2]
     f = np.float32
@@ -60,7 +64,7 @@ def harmonics(direction, out):  # pyright: ignore
 
 
 @njit(cache=True, fastmath=_FAST)
-def _forward(weights, basis, per_ray, tile, density):  # pyright: ignore
+def _forward(weights, basis, per_ray, tile, density):
     """Run one tile through both nets.
 
     `tile` [sum(WIDTHS) * TILE] holds the encoding and gets the rest, the colours last; `density` is [TILE]; `basis` is
@@ -81,7 +85,7 @@ def _forward(weights, basis, per_ray, tile, density):  # pyright: ignore
 
 
 @njit(cache=True, fastmath=_FAST)
-def _add_direction(weights, basis, per_ray, outputs):  # pyright: ignore
+def _add_direction(weights, basis, per_ray, outputs):
     for ray in range(basis.shape[0]):
         for o in range(WIDTHS[_COLOUR]):
             total = np.float32(0)
@@ -93,7 +97,7 @@ def _add_direction(weights, basis, per_ray, outputs):  # pyright: ignore
 
 
 @njit(cache=True, fastmath=_FAST)
-def _add_direction_backward(grad_outputs, basis, per_ray, grad_weights):  # pyright: ignore
+def _add_direction_backward(grad_outputs, basis, per_ray, grad_weights):
     for ray in range(basis.shape[0]):
         for o in range(WIDTHS[_COLOUR]):
             total = np.float32(0)
@@ -105,7 +109,7 @@ def _add_direction_backward(grad_outputs, basis, per_ray, grad_weights):  # pyri
 
 
 @njit(cache=True, fastmath=_FAST)
-def _backward(transposed, basis, per_ray, tile, grad_density, grads, grad_weights):  # pyright: ignore
+def _backward(transposed, basis, per_ray, tile, grad_density, grads, grad_weights):
     """From the gradients of colours (before the sigmoid, in `grads`) and log densities to weights and encoding.
 
     `grads` is laid out like `tile` and ends with the gradient of the encoding at its start.
@@ -125,7 +129,7 @@ def _backward(transposed, basis, per_ray, tile, grad_density, grads, grad_weight
 
 
 @njit(cache=True)
-def _transposed(weights):  # pyright: ignore
+def _transposed(weights):
     """The same flat vector with every matrix transposed: a layer's input gradient is a layer with these weights."""
     out = np.empty_like(weights)
     start = 0
@@ -138,7 +142,7 @@ def _transposed(weights):  # pyright: ignore
 
 
 @njit(cache=True)
-def _read_tile(encoding, start, tile):  # pyright: ignore
+def _read_tile(encoding, start, tile):
     """Copy samples `start ...` of `encoding` [32, n] into a tile; places past the end repeat the last sample."""
     n = encoding.shape[1]
     count = min(TILE, n - start)
@@ -150,7 +154,7 @@ def _read_tile(encoding, start, tile):  # pyright: ignore
 
 
 @njit(cache=True)
-def _shade_tiles(weights, encoding, directions, first, end, density, rgb):  # pyright: ignore
+def _shade_tiles(weights, encoding, directions, first, end, density, rgb):
     n = encoding.shape[1]
     per_ray = n // directions.shape[0]
     rays = TILE // per_ray
@@ -169,18 +173,20 @@ def _shade_tiles(weights, encoding, directions, first, end, density, rgb):  # py
 
 
 @njit(parallel=True, cache=True)
-def shade(weights, encoding, directions, chunks, density, rgb):  # pyright: ignore
+def shade(weights, encoding, directions, chunks, density, rgb):
     """Densities float32 [n] and colours float32 [n, 3] of `encoding` [32, n], seen along `directions` [r, 3].
 
     Each direction serves n / r consecutive samples, a divisor of `TILE`. The work is cut into `chunks`.
     """
     tiles = (encoding.shape[1] + TILE - 1) // TILE
     for chunk in prange(chunks):
-        _shade_tiles(weights, encoding, directions, chunk * tiles // chunks, (chunk + 1) * tiles // chunks, density, rgb)
+        _shade_tiles(
+            weights, encoding, directions, chunk * tiles // chunks, (chunk + 1) * tiles // chunks, density, rgb
+        )
 
 
 @njit(cache=True, fastmath=_FAST)
-def _ray_loss(edges, sigma, rgb, first, target, background, gain, rules, grad_sigma, grad_rgb, gain_grad, scratch):  # pyright: ignore
+def _ray_loss(edges, sigma, rgb, first, target, background, gain, rules, grad_sigma, grad_rgb, gain_grad, scratch):
     """Squared error (mean of channels) and distortion of one ray, and the gradients with respect to its samples."""
     open_end, knee, spread, _ = rules
     samples = edges.shape[0] - 1
@@ -216,7 +222,7 @@ def _ray_loss(edges, sigma, rgb, first, target, background, gain, rules, grad_si
 
 
 @njit(cache=True, fastmath=_FAST)
-def _before_activation(edges, first, close, tile, sigma, grad_sigma, grad_rgb):  # pyright: ignore
+def _before_activation(edges, first, close, tile, sigma, grad_sigma, grad_rgb):
     """Turn a ray's gradients into those of the nets' raw outputs, and slow down what is close to the camera."""
     one, zero = np.float32(1), np.float32(0)
     for k in range(edges.shape[0] - 1):
@@ -231,7 +237,7 @@ def _before_activation(edges, first, close, tile, sigma, grad_sigma, grad_rgb): 
 
 
 @njit(cache=True)
-def _learn_tiles(weights, transposed, rays, rules, first, end, out, grad_weights):  # pyright: ignore
+def _learn_tiles(weights, transposed, rays, rules, first, end, out, grad_weights):
     encoding, edges, directions, target, background, gain = rays
     density, grad_encoding, gain_grad, losses = out
     samples = edges.shape[1] - 1
@@ -262,23 +268,23 @@ def _learn_tiles(weights, transposed, rays, rules, first, end, out, grad_weights
 
 
 @njit(parallel=True, cache=True)
-def shade_and_learn(weights, rays, rules, out, grad_weights):  # pyright: ignore
+def shade_and_learn(weights, rays, rules, out, grad_weights):
     """Shade the samples of whole rays, compare with the photos, and go all the way back to the encoding.
 
-    The loss of a ray is the mean squared error of its three channels plus `spread` times its distortion; gradients are of the
-    sum over rays, since Adam does not see the scale.
+    The loss of a ray is the mean squared error of its three channels plus `spread` times its distortion; gradients
+    are of the sum over rays, since Adam does not see the scale.
 
     Args:
         weights: float32 [WEIGHTS].
-        rays: What the rays meet and should show, all float32: `encoding` [32, r * s], where s divides `TILE` and r * s is a
-            multiple of it; `edges` [r, s+1], the distances that bound the samples; `directions`, `target` and `background`
-            [r, 3]; `gain` [r, 3], the photo's exposure, which multiplies the ray's colour.
+        rays: What the rays meet and should show, all float32: `encoding` [32, r * s], where s divides `TILE` and r *
+            s is a multiple of it; `edges` [r, s+1], the distances that bound the samples; `directions`, `target` and
+            `background` [r, 3]; `gain` [r, 3], the photo's exposure, which multiplies the ray's colour.
         rules: `open_end`, where true the last sample takes all the light that is left and `background` is not used;
-            `knee`, see `place_of`; `spread`, the weight of the distortion; `close`: samples nearer than this to the camera
-            learn more slowly, by the squared distance, for there many more rays run through a piece of space, and floaters
-            grow (arXiv 2305.02756).
-        out: Arrays to fill, float32: `density` [r * s]; `grad_encoding` [32, r * s]; `gain_grad` [r, 3], the gradient with
-            respect to the gain's logarithm; `losses` [r, 2], squared error and distortion.
+            `knee`, see `place_of`; `spread`, the weight of the distortion; `close`: samples nearer than this to the
+            camera learn more slowly, by the squared distance, for there many more rays run through a piece of space,
+            and floaters grow (arXiv 2305.02756).
+        out: Arrays to fill, float32: `density` [r * s]; `grad_encoding` [32, r * s]; `gain_grad` [r, 3], the gradient
+            with respect to the gain's logarithm; `losses` [r, 2], squared error and distortion.
         grad_weights: float32 [chunks, WEIGHTS], filled; the gradient is the sum over chunks.
     """
     tiles = rays[0].shape[1] // TILE
