@@ -43,7 +43,8 @@ import zlib, json, sys, numpy as np, pycolmap
 asked = json.load(sys.stdin)
 out = []
 for camera in asked:
-    model = pycolmap.Camera(model=camera["model"], width=camera["width"], height=camera["height"], params=camera["params"])
+    fields = {name: camera[name] for name in ("model", "width", "height", "params")}
+    model = pycolmap.Camera(**fields)
     projected = model.img_from_cam(2 * np.array(camera["rays"]), check_cheirality=False)
     if camera["resize"]:
         model.rescale(*camera["resize"])

@@ -16,6 +16,8 @@ from nndl_suite.errors import CaptureError
 from nndl_suite.training.files import Json
 from nndl_suite.training.watch import Step, Watcher, ignore
 
+_COMMAND = (sys.executable, "-m", "nndl_suite.nerf.colmap_child")
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -36,7 +38,7 @@ def ask_colmap(task: str, request: Mapping[str, Json], *, watch: Watcher = ignor
         arrays = Path(scratch) / "arrays.npz"
         with (Path(scratch) / "stderr").open("w+b") as log:
             child = subprocess.Popen(
-                [sys.executable, "-m", "nndl_suite.nerf.colmap_child"],
+                _COMMAND,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
