@@ -87,7 +87,7 @@ def test_a_ball_is_found_where_it_is():
     assert score.ssim > 0.9
     pose = photos.field_from_camera[0]
     seen = render_view(trainer.field, np.array([[[0, 0, 1]]], F), pose)  # through the ball's middle
-    assert seen.depth[0, 0] == pytest.approx(np.linalg.norm(pose[:, 3]) - 0.25, abs=0.04)
+    assert seen.depth[0, 0] == pytest.approx(np.linalg.norm(pose[:, 3]) - 0.25, abs=0.06)
     assert seen.opacity[0, 0] > 0.95
     corner = photos.directions[:1].reshape(1, 1, 3)
     assert render_view(trainer.field, corner, pose).opacity[0, 0] < 0.05

@@ -128,9 +128,9 @@ def new_field(settings: FieldSettings, seed: int) -> Field:
 
 def field_from_state(state: Mapping[str, State]) -> Field:
     """The field that `Field.state` described, in memory of its own."""
-    saved = cast(dict[str, Any], state["settings"])
-    background = saved["background"]
-    saved = {**saved, "background": None if background is None else tuple(background)}
+    saved: dict[str, Any] = dict(cast(Mapping[str, Any], state["settings"]))
+    if saved["background"] is not None:
+        saved["background"] = tuple(saved["background"])
     settings = FieldSettings(**saved)
     table, weights, grid = (cast(Tensor, state[name]).numpy().copy() for name in ("table", "weights", "grid"))
     return Field(settings=settings, layout=settings.layout, table=table, weights=weights, grid=grid)
