@@ -223,5 +223,5 @@ def test_interrupted_before_it_ends(dataset, tmp_path):
             signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(Interrupted, match="--resume"):
-        _compare(dataset, tmp_path / "run", epochs=40, watch=stop)
+        _compare(dataset, tmp_path / "run", epochs=8, watch=stop)
     assert not (tmp_path / "run" / "result.json").exists()

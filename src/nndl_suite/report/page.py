@@ -1,0 +1,66 @@
+"""The report: one HTML file about any number of runs, with nothing outside it."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import cast
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, TemplateError
+
+from nndl_suite.errors import RunError
+from nndl_suite.report import words
+from nndl_suite.report.sections import data_uri, gather, probe_picture
+from nndl_suite.training.files import write_atomically
+
+
+def write_report(runs: Sequence[Path | str], out: Path | str) -> Path:
+    """Write one self-contained page about runs of any kind, finished or not; torch is not needed for it.
+
+    Args:
+        runs: Run folders, in the order in which to show them.
+        out: The HTML file; replaced if it exists, its folder made.
+
+    Returns:
+        `out`.
+
+    Raises:
+        RunError: there is no run to show, a folder holds none, or a file of one is damaged.
+    """
+    if not runs:
+        raise RunError("a report wants at least one run folder")
+    sections = [gather(Path(run)) for run in runs]
+    probes = [section for section in sections if section.kind == "probe" and section.result is not None]
+    try:
+        page = _environment().get_template("page.html.j2")
+        html = page.render(sections=sections, probes=probes, probe_picture=probe_picture(probes))
+    except (TemplateError, KeyError, TypeError) as error:
+        raise RunError(f"a result.json lacks something that its kind always has ({error}); run that again") from error
+    out = Path(out)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot make {out.parent}: {error.strerror}; choose another --out") from error
+    write_atomically(out, lambda part: part.write_text(html, encoding="utf-8"))
+    return out
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("nndl_suite.report", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    say: tuple[Callable[..., str], ...] = (
+        words.brief,
+        words.count,
+        data_uri,
+        words.duration,
+        words.gigaflops,
+        words.percent,
+        words.percent_interval,
+        words.points,
+    )
+    filters = cast(dict[str, Callable[..., str]], environment.filters)
+    filters.update({function.__name__: function for function in say})
+    return environment

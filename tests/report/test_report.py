@@ -1,0 +1,341 @@
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nndl_suite.errors import RunError
+from nndl_suite.report import words
+from nndl_suite.report.figures import Estimate, Line, curves, estimates
+from nndl_suite.report.page import write_report
+from nndl_suite.report.scene_view import read_scene
+from nndl_suite.training.runs import RunFolder, open_run
+
+
+def _probe(root, name="probe", accuracy=0.5512):
+    run = open_run(root / name, kind="probe", settings={"grid": {"l2": [1e-4, 1e-3]}}, resume=False)
+    fields = {
+        "protocol": "linear",
+        "features": "imagenet",
+        "dataset": "cifar100",
+        "test_accuracy": accuracy,
+        "test_accuracy_ci95": [accuracy - 0.01, accuracy + 0.01],
+        "val_accuracy": 0.56,
+        "chosen": {"l2": 0.001},
+        "feature_dim": 512,
+        "resolution": 32,
+    }
+    run.finish("probe", seconds=81, seed=3, fields=fields)
+    return run.path
+
+
+def _pretrain(root, *, finished=True):
+    run = open_run(root / "simclr", kind="pretrain", settings={"method": "simclr"}, resume=False)
+    for step in range(1, 1001):
+        run.log({"step": step, "seconds": step * 0.1, "loss": 6 / step})
+    fields = {
+        "method": "simclr",
+        "epochs": 100,
+        "images_per_second": 11873.2,
+        "final_loss": 4.2123,
+        "effective_rank": 212.3,
+        "checkpoint": "weights.safetensors",
+    }
+    if finished:
+        run.finish("pretrain", seconds=4210, seed=0, fields=fields)
+    return run.path
+
+
+def _comparison(root, *, seeds=(0, 1), ci95=(-0.01, 0.05), finished=True):
+    run = open_run(root / "cmp", kind="comparison", settings={"recipe": {"batch_size": 256}}, resume=False)
+    arms = []
+    for name, mean in (("resnet18", 0.71), ("vit", 0.73)):
+        for seed in seeds:
+            arm = open_run(run.path / "arms" / f"{name}-seed{seed}", kind="arm", settings={}, resume=False)
+            for epoch in range(1, 6):
+                arm.log({"step": epoch * 10 - 5, "seconds": epoch, "loss": 4 / epoch})
+                arm.log({"step": epoch * 10, "seconds": epoch, "loss": 4 / epoch, "epoch": epoch, "val_accuracy": 0.1})
+        arms.append(
+            {
+                "name": name,
+                "parameters": 11_220_132,
+                "flops": 1_110_937_600,
+                "seeds": list(seeds),
+                "test_accuracy": [mean] * len(seeds),
+                "mean": mean,
+                "ci95": [mean - 0.01, mean + 0.01],
+                "best_epoch": None,
+                "seconds": 700.0,
+                "images_per_second": 6012.0,
+                "chosen": {"rate": 0.001, "decay": 0.05},
+            }
+        )
+    difference = {"mean": 0.02, "ci95": None if ci95 is None else list(ci95)}
+    if finished:
+        fields = {"arms": arms, "difference": difference, "recipe": {"batch_size": 256}}
+        run.finish("comparison", seconds=2800, seed=0, fields=fields)
+    return run.path
+
+
+def _nerf(root, *, whole=True):
+    run = open_run(root / "can", kind="nerf", settings={"capture": "photos/<script>alert(1)</script>"}, resume=False)
+    names = [f"images/{i:03d}.jpg" for i in range(10)]
+    fields = {
+        "test": {
+            "psnr": 25.7,
+            "ssim": 0.83,
+            "lpips": None,
+            "per_image": [{"name": n, "psnr": 20.0 + i, "ssim": 0.8} for i, n in enumerate(names)],
+        },
+        "train_images": 56,
+        "test_images": 10,
+        "resolution": [360, 640],
+        "steps": 20_000,
+        "train_seconds": 600.0,
+        "render_seconds_per_frame": 0.31,
+        "poses": {"registered": 66, "total": 67, "mean_reprojection_error": 0.83},
+        "note": "the held-out photos took part in the joint solve",
+    }
+    run.finish("nerf", seconds=700, seed=0, fields=fields)
+    if whole:
+        (run.path / "views").mkdir()
+        for i in range(10):
+            for kind in ("photo", "render"):
+                Image.new("RGB", (8, 6), (25 * i, 0, 0)).save(run.path / "views" / f"{i:03d}-{kind}.jpg")
+        (run.path / "orbit.mp4").write_bytes(b"not really a video")
+        _write_scene(run.path / "scene.json")
+    return run.path
+
+
+def _write_scene(file, **changes):
+    rng = np.random.default_rng(0)
+    cameras = [
+        {"name": "a", "center": [0, -2, 0], "forward": [0, 1, 0], "up": [0, 0, 1], "test": False},
+        {"name": "b", "center": [4, 0, 0], "forward": [-1, 0, 0], "up": [0, 0, 1], "test": True},
+    ]
+    points = {"xyz": rng.normal(size=(50, 3)).tolist(), "rgb": rng.integers(0, 256, (50, 3)).tolist()}
+    scene = {"cameras": cameras, "points": points, "up": [0, 0, 1], "center": [0, 0, 0]} | changes
+    file.write_text(json.dumps(scene))
+
+
+class _Reader(HTMLParser):
+    """What a page loads, what it says, and whether its tags and ids are in order."""
+
+    _VOID = frozenset(("meta", "img", "br", "link", "input"))
+
+    def __init__(self, html):
+        super().__init__()
+        self.open, self.loads, self.texts, self.ids, self.images = [], [], [], [], []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        attributes = dict(attrs)
+        if tag not in self._VOID:
+            self.open.append(tag)
+        self.loads += [attributes[key] for key in ("src", "href", "poster", "xlink:href") if key in attributes]
+        self.ids += [attributes["id"]] if "id" in attributes else []
+        self.images += [attributes] if tag == "img" else []
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in self._VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] not in ("script", "style"):
+            self.texts.append(data)
+
+    @property
+    def text(self):
+        return re.sub(r"\s+", " ", " ".join(self.texts))
+
+
+def _page(runs, tmp_path):
+    file = write_report(runs, tmp_path / "pages" / "report.html")
+    html = file.read_text()
+    return html, _Reader(html)
+
+
+@pytest.fixture
+def all_runs(tmp_path):
+    probes = [_probe(tmp_path), _probe(tmp_path, "probe-random", 0.12)]
+    return [*probes, _pretrain(tmp_path), _comparison(tmp_path), _nerf(tmp_path)]
+
+
+def test_one_file_and_nothing_outside_it(all_runs, tmp_path):
+    html, page = _page(all_runs, tmp_path)
+    assert page.loads
+    assert all(load.startswith(("data:", "#")) for load in page.loads)
+    assert not re.findall(r"url\((?!#)", html)
+    assert "@import" not in html
+    assert "fetch(" not in html
+    assert page.open == []
+    assert len(page.ids) == len(set(page.ids))
+    assert all(image.get("alt") for image in page.images)
+    assert "prefers-color-scheme: dark" in html
+
+
+def test_what_the_page_says(all_runs, tmp_path):
+    html, page = _page(all_runs, tmp_path)
+    for expected in (
+        "55.12 %",
+        "54.12 to 56.12 %",
+        "11,873",
+        "1 h 10 min",
+        "11,220,132",
+        "1.11 G",
+        "70.00 to 72.00 %",
+        "+2.00 points",
+        "holds zero",
+        "25.70 dB",
+        "66 of 67 photos",
+        "360 x 640",
+        "joint solve",
+        "recipe.batch_size",
+        "python",
+        "seed 3",
+    ):
+        assert expected in page.text, expected
+    assert html.count("<svg") == 1 + 1 + 3 + 0  # probes, pretraining, comparison; this nerf run logged nothing
+    assert "<script>alert" not in html
+
+
+def test_held_out_photos_run_from_worst_to_best(all_runs, tmp_path):
+    _, page = _page(all_runs, tmp_path)
+    shown = [float(value) for value in re.findall(r"\.jpg · ([\d.]+) dB", page.text)]
+    assert shown == [20, 21, 23, 25, 27, 29]
+    assert sum(image["alt"].startswith("Render") for image in page.images) == 6
+
+
+def test_missing_parts_are_said(tmp_path):
+    _, page = _page([_nerf(tmp_path, whole=False), _pretrain(tmp_path, finished=False)], tmp_path)
+    assert "No orbit video yet" in page.text
+    assert "No scene.json" in page.text
+    assert "No renders of held-out photos" in page.text
+    assert "Unfinished:" in page.text
+
+
+def test_an_unfinished_comparison_shows_its_curves(tmp_path):
+    html, page = _page([_comparison(tmp_path, finished=False)], tmp_path)
+    assert "Unfinished:" in page.text
+    assert html.count("<svg") == 2
+
+
+def test_same_runs_same_page(all_runs, tmp_path):
+    first = write_report(all_runs, tmp_path / "a.html").read_bytes()
+    assert write_report(all_runs, tmp_path / "a.html").read_bytes() == first
+
+
+def test_what_is_no_run(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RunError, match="holds no run"):
+        write_report([tmp_path / "empty"], tmp_path / "report.html")
+    with pytest.raises(RunError, match="holds no run"):
+        write_report([tmp_path / "nowhere"], tmp_path / "report.html")
+    with pytest.raises(RunError, match="at least one"):
+        write_report([], tmp_path / "report.html")
+    assert not (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize(("make", "key"), [(_probe, "val_accuracy"), (_comparison, "arms"), (_nerf, "test")])
+def test_a_damaged_result_is_named(tmp_path, make, key):
+    path = make(tmp_path)
+    result = RunFolder(path).result()
+    del result[key]
+    (path / "result.json").write_text(json.dumps(result))
+    with pytest.raises(RunError, match=key):
+        write_report([path], tmp_path / "report.html")
+
+
+def test_an_unknown_kind_is_shown_as_a_table(tmp_path):
+    run = open_run(tmp_path / "scale", kind="scale", settings={}, resume=False)
+    run.finish("scale", seconds=1, seed=0, fields={"fractions": [0.1, 1.0], "dataset": "cifar100"})
+    _, page = _page([run.path], tmp_path)
+    assert "0.1, 1" in page.text
+
+
+def test_torch_is_not_needed(tmp_path):
+    run = _probe(tmp_path)
+    program = f"""
+import sys
+from nndl_suite.report.page import write_report
+write_report([{str(run)!r}], {str(tmp_path / "report.html")!r})
+assert not {{"torch", "matplotlib.pyplot"}} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_a_scene_in_the_drawings_frame(tmp_path):
+    file = tmp_path / "scene.json"
+    up = np.array([1.0, 2.0, -0.5])
+    _write_scene(file, up=up.tolist(), center=[1, 1, 1])
+    view = read_scene(file)
+    centres = np.array([[0, -2, 0], [4, 0, 0]]) - 1.0
+    lengths = np.linalg.norm(centres, axis=1)
+    np.testing.assert_allclose(np.linalg.norm(view.centres, axis=1), lengths / lengths.max())
+    np.testing.assert_allclose(view.centres[:, 2], centres @ (up / np.linalg.norm(up)) / lengths.max())
+    turned = np.linalg.det(np.stack([view.forwards[0], view.ups[0], np.cross(view.forwards[0], view.ups[0])]))
+    assert turned == pytest.approx(1.0)
+    assert view.test == (False, True)
+    assert view.still().startswith(b"\x89PNG")
+    assert len(view.drawing()["xyz"]) == 3 * len(view.xyz)
+
+
+def test_a_scene_without_points(tmp_path):
+    _write_scene(tmp_path / "scene.json", points={"xyz": [], "rgb": []})
+    view = read_scene(tmp_path / "scene.json")
+    assert view.caption == "2 cameras and no sparse points."
+    assert view.still()
+
+
+@pytest.mark.parametrize(
+    "changes", [{"cameras": []}, {"up": [0, 0, 0]}, {"points": {"xyz": [[0, 0]], "rgb": []}}, {"center": None}]
+)
+def test_a_damaged_scene_is_named(tmp_path, changes):
+    _write_scene(tmp_path / "scene.json", **changes)
+    with pytest.raises(RunError, match="does not describe a scene"):
+        read_scene(tmp_path / "scene.json")
+
+
+def test_figures_take_the_pages_ink():
+    svg = curves([Line(label="a < b & c", colour=0, x=[1, 2], y=[0.1, 0.2])], x="epoch", y="accuracy", percent=True)
+    svg += curves([Line(label=name, colour=0, x=[1], y=[0.1]) for name in ("a < b", "c")], x="epoch", y="accuracy")
+    svg += estimates(
+        [Estimate(label="x", mean=0.5, ci95=None), Estimate(label="y", mean=1.0, ci95=(0.9, 1.0))], x="share"
+    )
+    assert "currentColor" in svg
+    assert "#000000" not in svg
+    assert "a &lt; b" in svg
+    assert "#0a0b0c" not in svg
+
+
+@pytest.mark.parametrize(
+    ("mean", "ci95", "expected"),
+    [
+        (0.02, (0.01, 0.03), "vit is better than cnn by 2.00 points"),
+        (-0.02, (-0.03, -0.01), "cnn is better than vit by 2.00 points"),
+        (-0.02, (-0.05, 0.01), "cnn is 2.00 points ahead on average"),
+        (0.02, None, "a single one cannot say"),
+        (0.0, (-0.01, 0.01), "scored the same on average"),
+    ],
+)
+def test_conclusions_go_no_further_than_the_interval(mean, ci95, expected):
+    assert expected in words.conclusion("cnn", "vit", mean=mean, ci95=ci95, seeds=3)
+
+
+def test_numbers_in_words():
+    assert words.duration(59.94) == "59.9 s"
+    assert words.duration(3599) == "1 h 0 min"
+    assert words.duration(90) == "1.5 min"
+    assert words.flat({"a": {"b": True, "c": [1, 2.5]}, "d": None}) == [
+        ("a.b", "yes"),
+        ("a.c", "1, 2.5"),
+        ("d", "none"),
+    ]
