@@ -46,7 +46,7 @@ def main() -> None:
     """Run the command line; exit 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it says its precision to stderr otherwise
+    logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)  # it announces its precision
     try:
         app(arguments)
     except Interrupted as stopped:
