@@ -26,6 +26,9 @@ from nndl_suite.training.runs import RunFolder
 from nndl_suite.training.seeds import generator_for
 from nndl_suite.training.watch import Step, Watcher, ignore
 
+DEFAULT_STEPS = 3000
+"""About five minutes on two cores."""
+_NO_LIMIT = 10**9
 _WARMUP_STEPS = 20
 _RISE, _FALL = np.float32(0.5), np.float32(0.1)
 """How fast the density grid follows the samples, upwards and downwards."""
@@ -36,11 +39,11 @@ class TrainSettings:
     """How a field is learned."""
 
     seed: int = 0
-    steps: int = 3000
-    """About five minutes on two cores."""
+    steps: int | None = None
+    """None: `DEFAULT_STEPS`, or where there is a limit in time, as many as fit."""
     max_seconds: float | None = None
-    """Where given, training ends after this time if it has not done `steps` by then. The learning rates fall with
-    whichever is further, so two runs are the same to the last bit only without it."""
+    """Training ends after this time if it has not done `steps` by then. The learning rates fall with whichever is
+    further, so two runs are the same to the last bit only without it."""
     samples: int = 24
     """Samples a ray."""
     samples_per_step: int = 2**17
@@ -74,6 +77,13 @@ class TrainSettings:
             raise ConfigError(f"uniform must be in (0, 1], got {self.uniform}")
 
     @property
+    def most_steps(self) -> int:
+        """Steps after which training ends if time has not ended it."""
+        if self.steps is not None:
+            return self.steps
+        return DEFAULT_STEPS if self.max_seconds is None else _NO_LIMIT
+
+    @property
     def rays(self) -> int:
         """Rays a step: as many as the budget of samples allows, in whole tiles."""
         return self.samples_per_step // TILE * TILE // self.samples
@@ -99,7 +109,7 @@ def train_field(photos: PosedPhotos, settings: TrainSettings, run: RunFolder, *,
     FieldTrainer(photos, small).step(0, 0.0)
     watch(Step(stage="compiling", done=1, total=1))
     trainer = FieldTrainer(photos, settings)
-    loop = LoopSettings(stage="training", total_steps=settings.steps, max_seconds=settings.max_seconds)
+    loop = LoopSettings(stage="training", total_steps=settings.most_steps, max_seconds=settings.max_seconds)
     run_loop(trainer, loop, run, watch=watch)
     return trainer.field
 
