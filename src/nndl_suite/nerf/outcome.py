@@ -57,7 +57,7 @@ def write_views(folder: Path, scores: Evaluation) -> None:
     for image, stem in zip(scores.images, _stems([image.name for image in scores.images]), strict=True):
         for kind, pixels in (("photo", image.truth), ("render", image.rendered)):
             picture = Image.fromarray(pixels)
-            write_atomically(folder / f"{stem}-{kind}.jpg", partial(picture.save, quality=92))
+            write_atomically(folder / f"{stem}-{kind}.jpg", partial(picture.save, quality=92, subsampling=0))
 
 
 def _stems(names: Sequence[str]) -> list[str]:
