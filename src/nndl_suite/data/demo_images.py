@@ -1,8 +1,9 @@
 """The built-in labelled set: rendered shapes, so that everything can be tried offline within minutes.
 
-The images are made, not photographed, and a score on them says nothing about a benchmark. The class is the shape
-alone. Colour, texture, size, place, rotation, clutter and noise are random, and a shape is as often darker as brighter
-than what surrounds it, so a linear classifier of raw pixels does little better than chance.
+The images are made, not photographed, and a score on them says nothing about a benchmark. Each shows a few copies of
+one shape, the class. Colours, textures, sizes, places, rotations, clutter and noise are random, so a linear classifier
+of raw pixels does little better than chance; and colours are muted, so that two crops of an image are better matched by
+their shapes than by their colour.
 """
 
 import math
@@ -17,7 +18,9 @@ from nndl_suite.training.seeds import generator_for
 
 _SIZE = 32
 _COUNT = {"train": 4000, "test": 1000}
-_CLUTTER = 5
+_CENTRES = ((9.0, 9.0), (23.0, 9.0), (9.0, 23.0), (23.0, 23.0))
+"""Pixels; where the copies of the shape are, give or take a few."""
+_CLUTTER = 2
 _EDGE = 1.0
 """Width, in pixels, over which a shape fades into what is behind it."""
 
@@ -37,23 +40,23 @@ def demo_images(
     labels = torch.arange(count) % len(_SHAPES)
     y, x = torch.meshgrid(torch.arange(_SIZE) + 0.5, torch.arange(_SIZE) + 0.5, indexing="ij")
     behind, before = _contrasting_colours(count, g)
-    images = _texture(behind, x, y, g)
+    images, paint = _texture(behind, x, y, g), _texture(before, x, y, g)
     for _ in range(_CLUTTER):
-        images = _over(images, _uniform(g, count, 3), _blob(x, y, count, g))
-    images = _over(images, _texture(before, x, y, g), _coverage(labels, x, y, g))
-    images = images * _uniform(g, count, 1, 1, 1, low=0.7, high=1.1)  # exposure
+        images = _over(images, _texture(before, x, y, g), _blob(x, y, count, g))
+    for centre in _CENTRES:
+        images = _over(images, paint, _coverage(labels, centre, x, y, g))
     images = images + _uniform(g, count, 1, 1, 1, high=0.08) * torch.randn(images.shape, generator=g)
     return images.clamp_(0, 1).mul_(255).round_().to(torch.uint8), labels, tuple(_SHAPES)
 
 
-def _coverage(labels: Int64[Tensor, "n"], x: Tensor, y: Tensor, g: Generator) -> Plane:
-    """How much of each pixel the shape covers, after a random place, size, rotation and stretch."""
+def _coverage(labels: Int64[Tensor, "n"], centre: tuple[float, float], x: Tensor, y: Tensor, g: Generator) -> Plane:
+    """How much of each pixel a copy of the shape covers, after a random shift, size, rotation and stretch."""
     count = len(labels)
-    radius = _uniform(g, count, 1, 1, low=6.0, high=11.0)
-    stretch = _uniform(g, count, 1, 1, low=0.8, high=1.25)
+    radius = _uniform(g, count, 1, 1, low=4.0, high=7.0)
+    stretch = _uniform(g, count, 1, 1, low=0.85, high=1.18)
     angle = _uniform(g, count, 1, 1, high=2 * math.pi)
-    dx = x - _uniform(g, count, 1, 1, low=11.0, high=21.0)  # [n, s, s]
-    dy = y - _uniform(g, count, 1, 1, low=11.0, high=21.0)
+    dx = x - centre[0] - _uniform(g, count, 1, 1, low=-3.0, high=3.0)  # [n, s, s]
+    dy = y - centre[1] - _uniform(g, count, 1, 1, low=-3.0, high=3.0)
     u = (angle.cos() * dx + angle.sin() * dy) / radius * stretch
     v = (angle.cos() * dy - angle.sin() * dx) / radius / stretch
     coverage = torch.empty_like(u)
@@ -131,10 +134,11 @@ _SHAPES: dict[str, Callable[[Plane, Plane], Plane]] = {
 
 
 def _contrasting_colours(count: int, g: Generator) -> tuple[Tensor, Tensor]:
-    """Two colours an image, [n, 3] each, about 0.45 or more apart in RGB."""
-    pairs = _uniform(g, 2, count, 3, low=0.05, high=0.95)
-    near = (pairs[0] - pairs[1]).norm(dim=1, keepdim=True) < 0.45
-    return pairs[0], torch.where(near, (pairs[0] + 0.5) % 1, pairs[1])
+    """Two muted colours an image, [n, 3] each, the second brighter in three images of four."""
+    middle, gap = _uniform(g, count, 1, low=0.35, high=0.65), _uniform(g, count, 1, low=0.15, high=0.3)
+    gap = torch.where(_uniform(g, count, 1) < 0.75, gap, -gap)
+    tints = _uniform(g, 2, count, 3, low=-0.08, high=0.08)
+    return middle - gap + tints[0], middle + gap + tints[1]
 
 
 def _texture(colour: Float[Tensor, "n 3"], x: Tensor, y: Tensor, g: Generator) -> Float[Tensor, "n 3 s s"]:

@@ -1,0 +1,123 @@
+"""Pretraining from end to end on a small set: it learns, it repeats itself, it survives a kill."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from nndl_suite.data.catalog import load_image_set
+from nndl_suite.errors import ConfigError, Interrupted, NndlError, RunError
+from nndl_suite.representation import pretrainer as pretrainer_module
+from nndl_suite.representation.pretrain_run import PretrainRun
+from nndl_suite.representation.pretrainer import PretrainConfig, SSLPretrainer
+from nndl_suite.training.runs import RunFolder
+
+SMALL = {"backbone": "resnet18-slim", "epochs": 3, "batch_size": 30, "device": "cpu", "precision": "32-true"}
+
+
+@pytest.fixture(scope="module")
+def finished(small_set, tmp_path_factory) -> PretrainRun:
+    return SSLPretrainer(**SMALL).fit(small_set, out=tmp_path_factory.mktemp("runs") / "a")
+
+
+def _weights(run: PretrainRun) -> dict[str, torch.Tensor]:
+    return load_file(run.checkpoint)
+
+
+def _same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_run_leaves_what_the_contract_says(finished):
+    result = RunFolder(finished.path).result()
+    assert result is not None
+    assert result["kind"] == "pretrain"
+    assert {"method", "epochs", "images_per_second", "final_loss", "effective_rank", "checkpoint"} <= set(result)
+    assert result["checkpoint"] == "backbone.safetensors"
+    assert finished.checkpoint.is_file()
+    assert 1 <= finished.effective_rank <= 120
+    assert 0 < finished.final_loss < math.log(2 * 30 - 1) + 0.5
+    assert PretrainRun.read(finished.path) == finished
+
+
+def test_the_seed_alone_decides_every_bit(finished, small_set, tmp_path):
+    torch.manual_seed(12345)  # the caller's randomness is neither used
+    before = torch.get_rng_state()
+    again = SSLPretrainer(**SMALL).fit(small_set, out=tmp_path / "again")
+    assert torch.equal(torch.get_rng_state(), before)  # nor touched
+    assert _same(_weights(finished), _weights(again))
+    other = SSLPretrainer(**SMALL, seed=1).fit(small_set, out=tmp_path / "other")
+    assert not _same(_weights(finished), _weights(other))
+
+
+def test_labels_are_not_looked_at(finished, small_set, tmp_path):
+    unlabelled = load_image_set(small_set, "train").without_labels()
+    run = SSLPretrainer(**SMALL).fit(unlabelled, out=tmp_path / "run")
+    assert _same(_weights(finished), _weights(run))
+
+
+@pytest.mark.parametrize("stop_at", [1, 5])
+def test_a_stopped_run_resumes_to_the_last_bit(finished, small_set, tmp_path, monkeypatch, stop_at):
+    views, calls = pretrainer_module.random_views, []
+
+    def stopping(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == stop_at + 1:
+            raise KeyboardInterrupt
+        return views(*args, **kwargs)
+
+    original = pretrainer_module.LoopSettings
+    monkeypatch.setattr(pretrainer_module, "LoopSettings", lambda **kw: original(**kw, checkpoint_seconds=0.0))
+    monkeypatch.setattr(pretrainer_module, "random_views", stopping)
+    with pytest.raises((KeyboardInterrupt, Interrupted)):
+        SSLPretrainer(**SMALL).fit(small_set, out=tmp_path / "run")
+    with pytest.raises(RunError, match="unfinished"):
+        PretrainRun.read(tmp_path / "run")
+    resumed = SSLPretrainer(**SMALL).fit(small_set, out=tmp_path / "run", resume=True)
+    assert len(calls) == 12 + 1  # every step once, and the one that was cut off
+    assert _same(_weights(finished), _weights(resumed))
+    assert resumed.final_loss == finished.final_loss
+
+
+def test_a_finished_run_is_returned_as_it_is_and_not_overwritten(finished, small_set):
+    assert SSLPretrainer(**SMALL).fit(small_set, out=finished.path, resume=True) == finished
+    with pytest.raises(RunError, match="already holds a run"):
+        SSLPretrainer(**SMALL).fit(small_set, out=finished.path)
+    with pytest.raises(RunError, match="other settings"):
+        SSLPretrainer(**SMALL | {"epochs": 4}).fit(small_set, out=finished.path, resume=True)
+
+
+def test_it_learns(small_set, tmp_path):
+    run = SSLPretrainer(**SMALL | {"epochs": 8}).fit(small_set, out=tmp_path / "run")
+    losses = [line["loss"] for line in RunFolder(run.path).metrics()]
+    assert losses[-1] < losses[0] - 0.2
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(small_set, tmp_path):
+    with pytest.raises(NndlError, match=r"loss is nan at step \d+"):
+        SSLPretrainer(**SMALL, learning_rate=1e30).fit(small_set, out=tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ({"method": "simcrl"}, "simclr"),
+        ({"epochs": 0}, "epochs"),
+        ({"batch_size": 1}, "negatives"),
+        ({"learning_rate": 0.0}, "learning_rate"),
+        ({"temperature": float("nan")}, "temperature"),
+        ({"warmup": 1.0}, "warmup"),
+        ({"weight_decay": -1.0}, "weight_decay"),
+    ],
+)
+def test_settings_out_of_range_are_refused(setting, told):
+    with pytest.raises(ConfigError, match=told):
+        PretrainConfig(**setting)
+
+
+def test_a_batch_larger_than_the_set_is_refused(small_set, tmp_path):
+    with pytest.raises(ConfigError, match="batch_size"):
+        SSLPretrainer(**SMALL | {"batch_size": 512}).fit(small_set, out=tmp_path / "run")
+    assert not (Path(tmp_path) / "run" / "result.json").exists()
