@@ -95,6 +95,11 @@ def test_held_out_photos_never_reach_training(finished: Path, capture: Path, tmp
     assert scores.psnr != json.loads((finished / "result.json").read_text())["test"]["psnr"]
 
 
+def test_another_seed_learns_another_field(finished: Path, capture: Path, tmp_path: Path):
+    ColmapNerfReconstructor(capture, out=tmp_path / "run", seed=4).fit(steps=STEPS)
+    assert not equal_states(learned(tmp_path / "run"), learned(finished))
+
+
 _KILLED = """
 import os, signal, sys
 from nndl_suite.nerf.reconstructor import ColmapNerfReconstructor

@@ -294,13 +294,11 @@ class ColmapNerfReconstructor:
         return self._run
 
     def _train_settings(self, budget: Budget) -> TrainSettings:
-        settings = self.settings
-        if budget.steps is None:
-            assert budget.minutes is not None
-            return TrainSettings(seed=settings.seed, background=settings.background, max_seconds=60 * budget.minutes)
-        seconds = None if budget.minutes is None else 60 * budget.minutes
         return TrainSettings(
-            seed=settings.seed, background=settings.background, steps=budget.steps, max_seconds=seconds
+            seed=self.settings.seed,
+            background=self.settings.background,
+            steps=budget.steps,
+            max_seconds=None if budget.minutes is None else 60 * budget.minutes,
         )
 
     def _poses(self, indices: tuple[int, ...]) -> Float64[np.ndarray, "n 3 4"]:
