@@ -117,6 +117,13 @@ def test_settings_out_of_range_are_refused(setting, told):
         PretrainConfig(**setting)
 
 
+def test_the_rate_that_runs_is_in_proportion_to_the_batch(small_set, tmp_path):
+    config = SSLPretrainer(**SMALL | {"epochs": 1, "batch_size": 64}, learning_rate=0.2, warmup=0.0)
+    assert config.peak_rate == pytest.approx(0.05)
+    run = config.fit(small_set, out=tmp_path / "run")
+    assert RunFolder(run.path).metrics()[0]["learning_rate"] == pytest.approx(0.05)
+
+
 def test_a_batch_larger_than_the_set_is_refused(small_set, tmp_path):
     with pytest.raises(ConfigError, match="batch_size"):
         SSLPretrainer(**SMALL | {"batch_size": 512}).fit(small_set, out=tmp_path / "run")

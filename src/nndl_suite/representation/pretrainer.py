@@ -35,7 +35,7 @@ _BACKBONE_FILE = "backbone.safetensors"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PretrainConfig:
-    """How to pretrain. Nothing is rescaled: the rate that is written is the rate that runs."""
+    """How to pretrain; the defaults are SimCLR's for CIFAR, but for the optimiser (SGD, which needs no LARS at 512)."""
 
     method: str = "simclr"
     backbone: str = "resnet18"
@@ -44,8 +44,8 @@ class PretrainConfig:
     epochs: int = 100
     batch_size: int = 512
     """Images, not views: a step embeds 2 * batch_size crops."""
-    learning_rate: float = 0.5
-    """Peak rate of SGD with Nesterov momentum, for the batch size above; halve it with a half batch."""
+    learning_rate: float = 0.25
+    """Of SGD with Nesterov momentum, for a batch of 256 images; what runs is `peak_rate`."""
     momentum: float = 0.9
     weight_decay: float = 5e-4
     """Of matrices and kernels; biases and norms are not decayed."""
@@ -75,6 +75,11 @@ class PretrainConfig:
                 raise ConfigError(f"{name} must be in [0, 1), got {value}")
         if not 0 <= self.weight_decay < float("inf"):
             raise ConfigError(f"weight_decay must be a number >= 0, got {self.weight_decay}")
+
+    @property
+    def peak_rate(self) -> float:
+        """The learning rate after the warm-up, in proportion to the batch (arXiv 1706.02677)."""
+        return self.learning_rate * self.batch_size / 256
 
 
 class SSLPretrainer(PretrainConfig):
@@ -174,14 +179,14 @@ class _Pretraining:
                 {"params": [p for p in method.parameters() if p.ndim > 1], "weight_decay": config.weight_decay},
                 {"params": [p for p in method.parameters() if p.ndim <= 1], "weight_decay": 0.0},
             ],
-            lr=config.learning_rate,
+            lr=config.peak_rate,
             momentum=config.momentum,
             nesterov=config.momentum > 0,
         )
         self._wrapped, self._optimiser = fabric.setup(method, optimiser)
 
     def step(self, index: int, fraction: float) -> Mapping[str, Tensor | float]:
-        rate = self._config.learning_rate * warmup_cosine(fraction, self._config.warmup)
+        rate = self._config.peak_rate * warmup_cosine(fraction, self._config.warmup)
         for group in self._optimiser.param_groups:
             group["lr"] = rate
         loss = self._wrapped(self._views(index))
