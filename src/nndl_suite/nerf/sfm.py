@@ -24,7 +24,16 @@ _MOST_EXHAUSTIVE = 120  # photos that are all matched with all: 7140 pairs, abou
 _MOST_RETRIED = 300  # and when the quick pairing failed
 _SMALL_PHOTO = 640  # up to here features are sought at twice the size too
 
-_CAMERA_MODELS = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "OPENCV_FISHEYE", "FULL_OPENCV")
+_CAMERA_MODELS = (
+    "auto",
+    "SIMPLE_PINHOLE",
+    "PINHOLE",
+    "SIMPLE_RADIAL",
+    "RADIAL",
+    "OPENCV",
+    "OPENCV_FISHEYE",
+    "FULL_OPENCV",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +50,9 @@ class SfmSettings:
     """Which photos are compared: all with all, or each with its neighbours in name. "auto": all up to 120 photos."""
     mapper: Literal["global", "incremental"] = "incremental"
     """All cameras at once (GLOMAP, arXiv 2407.20219), or one after the other. The other one is tried if it fails."""
-    camera_model: str = "SIMPLE_RADIAL"
-    """As COLMAP names it."""
+    camera_model: str = "auto"
+    """As COLMAP names it. "auto": OPENCV where a camera took 10 photos or more, enough to tell all its distortion,
+    else SIMPLE_RADIAL."""
     shared_camera: bool = True
     """Photos of one size and focal length came from one camera."""
     video_frames: int = 100
@@ -177,6 +187,10 @@ def _colmap_request(prepared: Prepared, out: Path, settings: SfmSettings) -> dic
     matcher = settings.matcher
     if matcher == "auto":
         matcher = "exhaustive" if count <= _MOST_EXHAUSTIVE else "sequential"
+    camera_model = settings.camera_model
+    if camera_model == "auto":
+        plenty = settings.shared_camera and count >= 10 * len(prepared.groups)
+        camera_model = "OPENCV" if plenty else "SIMPLE_RADIAL"
     with Image.open(prepared.folder / prepared.names[0]) as photo:
         longest = min(max(photo.size), settings.max_image_size)
     return {
@@ -184,7 +198,7 @@ def _colmap_request(prepared: Prepared, out: Path, settings: SfmSettings) -> dic
         "groups": [list(group) for group in prepared.groups],
         "database": str(out / "database.db"),
         "model": str(out / "sparse" / "0"),
-        "camera_model": settings.camera_model,
+        "camera_model": camera_model,
         "shared_camera": settings.shared_camera,
         "max_image_size": settings.max_image_size,
         "max_features": settings.max_features,
