@@ -24,7 +24,7 @@ class LinearClassifier:
 
     def accuracy(self, features: Float[Tensor, "n d"], labels: Int64[Tensor, "n"]) -> float:
         """The share of rows whose largest logit is the label's."""
-        return (self.logits(features).argmax(dim=1) == labels).float().mean().item()
+        return (self.logits(features).argmax(dim=1) == labels).double().mean().item()
 
 
 def fit_path(
