@@ -174,7 +174,9 @@ def test_frames_are_turned_as_a_player_turns_them(tmp_path: Path, rotation: int,
     frame = film(1, {0})[0]
     plain = next(sharpest_frames(encode(tmp_path / "plain.mp4", [frame] * 6), 1))[1]
     turned = next(sharpest_frames(encode(tmp_path / "turned.mp4", [frame] * 6, rotation), 1))[1]
-    np.testing.assert_array_equal(turned, np.rot90(plain, turns))
+    # The encoder's way to 4:2:0 is not the same bits each time; the wrong way round differs by about 80.
+    difference = turned.astype(int) - np.rot90(plain, turns)
+    assert np.abs(difference).mean() < 2
 
 
 def test_a_video_that_breaks_off_gives_what_is_whole(tmp_path: Path) -> None:
