@@ -163,6 +163,19 @@ def test_plain_photos_say_what_to_do(tmp_path: Path) -> None:
         estimate_poses(tmp_path / "in", tmp_path / "out")
 
 
+@pytest.mark.colmap
+def test_a_folder_where_preparing_failed_can_be_used_again(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    Image.new("RGB", (160, 120)).save(tmp_path / "in" / "0.png")
+    for _ in range(2):
+        with pytest.raises(CaptureError, match="1 usable photos"):
+            estimate_poses(tmp_path / "in", tmp_path / "out")
+    for n in range(1, 5):
+        Image.new("RGB", (160, 120)).save(tmp_path / "in" / f"{n}.png")
+    with pytest.raises(CaptureError, match="0 of 5"):
+        estimate_poses(tmp_path / "in", tmp_path / "out")
+
+
 @posix
 @pytest.mark.parametrize(
     ("code", "told"),

@@ -159,10 +159,10 @@ def _clear(out: Path) -> None:
 
 
 def _prepare(capture: Path, out: Path, wanted: dict[str, Json], settings: SfmSettings, watch: Watcher) -> Prepared:
-    """The prepared photos, made or found; `request.json` is written when they are all there."""
+    """The prepared photos, made or found; `request.json` names them when they are all there."""
     request = out / "request.json"
-    if request.exists():
-        known: Any = read_json(request)
+    known: Any = read_json(request) if request.exists() else {}
+    if known.get("groups"):
         return Prepared(
             folder=out / "images",
             groups=tuple(map(tuple, known["groups"])),
@@ -172,13 +172,12 @@ def _prepare(capture: Path, out: Path, wanted: dict[str, Json], settings: SfmSet
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"cannot make {out}: {error.strerror}; choose another --out") from error
+    write_json(request, wanted)  # before anything else, for it tells whose folder this is
     prepared = prepare_capture(
         capture, out / "images", max_side=settings.photo_side, video_frames=settings.video_frames, watch=watch
     )
-    write_json(
-        request,
-        {**wanted, "groups": [list(group) for group in prepared.groups], "skipped": dict[str, Json](prepared.skipped)},
-    )
+    groups: list[Json] = [list(group) for group in prepared.groups]
+    write_json(request, {**wanted, "groups": groups, "skipped": dict[str, Json](prepared.skipped)})
     return prepared
 
 
