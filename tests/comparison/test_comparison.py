@@ -11,11 +11,18 @@ import pytest
 import torch
 from scipy import stats
 
-from nndl_suite.comparison.comparison import compare_architectures, plan_comparison
+from nndl_suite.comparison.architectures import resolve_arms
+from nndl_suite.comparison.arm import ArmTraining
+from nndl_suite.comparison.comparison import (
+    _load_splits,
+    compare_architectures,
+    plan_comparison,
+)
 from nndl_suite.comparison.intervals import student_interval, wilson_interval
 from nndl_suite.comparison.recipe import Rates, Recipe
 from nndl_suite.errors import ConfigError, DataError, Interrupted, NndlError, RunError
 from nndl_suite.training.checkpoints import equal_states, load_newest
+from nndl_suite.training.fabric import make_fabric
 
 RECIPE = Recipe(batch_size=10, rates=Rates(rate=2e-3, decay=0.05))
 
@@ -179,6 +186,26 @@ def test_rates_of_one_arm(dataset, tmp_path):
     recipe = replace(RECIPE, transformer=Rates(rate=5e-4, decay=0.1))
     result = _compare(dataset, tmp_path / "run", epochs=1, recipe=recipe)
     assert [arm.chosen.rate for arm in result.arms] == [2e-3, 5e-4]
+    for arm, decay in zip(_ARMS, (0.05, 0.1), strict=True):
+        groups = load_newest(result.out / "arms" / arm / "checkpoints").state["optimiser"]["param_groups"]
+        assert {group["weight_decay"] for group in groups} == {0.0, decay}
+
+
+def test_scoring_changes_nothing_and_does_not_depend_on_the_batch(dataset):
+    recipe = replace(RECIPE, batch_size=7)
+    splits = _load_splits(dataset, recipe, None, lambda _: None)
+    fabric = make_fabric("cpu", "32-true")
+    cnn, vit = resolve_arms("resnet18-slim", "course-vit", num_classes=4, image_size=16)
+    for arm in (cnn, vit):
+        training = ArmTraining(arm, recipe.rates, recipe, splits, seed=0, fabric=fabric)
+        training.step(0, 0.5)
+        before = {name: value.clone() for name, value in training.network.state_dict().items()}
+        accuracy, loss = training.score(splits.test)
+        assert equal_states(before, dict(training.network.state_dict()))
+        assert training.network.training
+        alone = [training.score(splits.test.subset(torch.tensor([i]))) for i in range(len(splits.test))]
+        assert accuracy == pytest.approx(np.mean([one[0] for one in alone]))
+        assert loss == pytest.approx(np.mean([one[1] for one in alone]), rel=1e-4)
 
 
 def test_plan(dataset):

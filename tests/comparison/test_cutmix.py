@@ -130,6 +130,14 @@ def test_probability(per_sample):
     assert torch.equal(targets, torch.eye(50))
 
 
+def test_torchvision_variant_takes_the_image_before():
+    images, labels = _painted(5, 1, 16, 16)
+    _, targets = CutMix(probability=1, num_classes=5, variant="torchvision", generator=_generator(4))(images, labels)
+    assert 0 < targets[0, 0] < 1
+    for i in range(5):
+        assert targets[i].nonzero().flatten().tolist() == sorted({i, (i - 1) % 5})
+
+
 def test_one_box_or_one_each():
     images, labels = _painted(40, 1, 16, 16)
     for per_sample, least, most in ((False, 1, 1), (True, 15, 40)):

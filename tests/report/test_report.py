@@ -281,8 +281,9 @@ def test_a_scene_in_the_drawings_frame(tmp_path):
     lengths = np.linalg.norm(centres, axis=1)
     np.testing.assert_allclose(np.linalg.norm(view.centres, axis=1), lengths / lengths.max())
     np.testing.assert_allclose(view.centres[:, 2], centres @ (up / np.linalg.norm(up)) / lengths.max())
-    turned = np.linalg.det(np.stack([view.forwards[0], view.ups[0], np.cross(view.forwards[0], view.ups[0])]))
-    assert turned == pytest.approx(1.0)
+    forward = np.array([0.0, 1.0, 0.0])
+    volume = np.linalg.det(np.stack([*centres, forward])) / lengths.max() ** 2
+    assert np.linalg.det(np.stack([*view.centres, view.forwards[0]])) == pytest.approx(volume)  # turned, not mirrored
     assert view.test == (False, True)
     assert view.still().startswith(b"\x89PNG")
     assert len(view.drawing()["xyz"]) == 3 * len(view.xyz)
