@@ -59,12 +59,14 @@ def _representation(folder: Path, seed: int, device: DeviceChoice, watch: Watche
 
 def _comparison(folder: Path, seed: int, device: DeviceChoice, watch: Watcher, *, resume: bool) -> None:
     from nndl_suite import compare_architectures
+    from nndl_suite.comparison.recipe import Recipe
 
     compare_architectures(
         cnn=_BACKBONE,
         transformer="vit",
         dataset="demo",
-        epochs=5,
+        epochs=3,
+        recipe=Recipe(batch_size=32),  # three epochs of 4,000 images want many small steps
         seeds=(seed, seed + 1),
         out=folder / "comparison",
         device=device,
@@ -84,7 +86,6 @@ def _reconstruction(folder: Path, seed: int, device: DeviceChoice, watch: Watche
     run = folder / "reconstruction"
     scan = ColmapNerfReconstructor(capture / "images", out=run, seed=seed, poses="colmap", device=device)
     scan.fit(minutes=1, resume=resume, watch=watch)
-    scan.evaluate(watch=watch)
     scan.render_orbit(run / "orbit.mp4", frames=60, watch=watch)
 
 

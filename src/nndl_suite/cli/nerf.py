@@ -84,7 +84,6 @@ def train(
     )
     with progress() as watch:
         scan.fit(minutes=minutes, steps=steps, resume=resume, watch=watch)
-        scan.evaluate(watch=watch)
     show_result(out, as_json=as_json)
 
 

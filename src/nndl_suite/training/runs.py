@@ -149,4 +149,14 @@ def package_versions() -> dict[str, Json]:
 
 def machine() -> dict[str, Json]:
     """What the run ran on, as far as seconds depend on it."""
-    return {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count()}
+    return {"system": platform.system(), "processor": _processor(), "cores": os.cpu_count()}
+
+
+def _processor() -> str:
+    """The processor's own name where the system tells it, else its kind."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())
