@@ -13,76 +13,79 @@ def show_result(run: Path, *, as_json: bool) -> None:
     if as_json:
         print_json({"out": str(run), **result})
         return
-    title, columns, rows = _TABLES[str(result["kind"])](result)
-    print_table(title, columns, rows)
-    print_table("", ["run folder", "time"], [[str(run), _duration(result["seconds"])]])
+    if result["kind"] == "comparison":
+        print_table("comparison", ["arm", "parameters", "FLOPs", "test accuracy", "95 % interval"], _arms(result))
+    title, facts = _FACTS[str(result["kind"])](result)
+    print_table(title, ["", ""], [*facts, ["time", _duration(result["seconds"])], ["run folder", str(run)]])
 
 
-_Table = tuple[str, list[str], list[list[str]]]
+_Facts = tuple[str, list[list[str]]]
 
 
-def _probe(result: dict[str, Any]) -> _Table:
+def _probe(result: dict[str, Any]) -> _Facts:
     chosen = ", ".join(f"{name} {_number(value)}" for name, value in result["chosen"].items())
-    row = [
-        str(result["features"]),
-        _interval(result["test_accuracy"], result["test_accuracy_ci95"]),
-        f"{result['val_accuracy']:.2%}",
-        chosen,
-        f"{result['feature_dim']} at {result['resolution']} px",
+    return f"{result['protocol']} probe on {result['dataset']}", [
+        ["features", f"{result['features']} ({result['feature_dim']} at {result['resolution']} px)"],
+        ["test accuracy", f"{result['test_accuracy']:.2%}  {_interval(result['test_accuracy_ci95'])}"],
+        ["validation accuracy", f"{result['val_accuracy']:.2%}"],
+        ["chosen on validation", chosen],
     ]
-    title = f"{result['protocol']} probe on {result['dataset']}"
-    return title, ["features", "test accuracy (95 %)", "validation", "chosen on validation", "features"], [row]
 
 
-def _pretrain(result: dict[str, Any]) -> _Table:
-    row = [
-        str(result["epochs"]),
-        f"{result['final_loss']:.4f}",
-        f"{result['effective_rank']:.1f}",
-        f"{result['images_per_second']:.0f}",
-        str(result["checkpoint"]),
+def _pretrain(result: dict[str, Any]) -> _Facts:
+    return f"{result['method']} pretraining", [
+        ["epochs", str(result["epochs"])],
+        ["final loss", f"{result['final_loss']:.4f}"],
+        ["effective rank", f"{result['effective_rank']:.1f}"],
+        ["speed", f"{result['images_per_second']:.0f} images/s"],
+        ["weights", str(result["checkpoint"])],
     ]
-    return f"{result['method']} pretraining", ["epochs", "final loss", "effective rank", "images/s", "weights"], [row]
 
 
-def _comparison(result: dict[str, Any]) -> _Table:
+def _arms(result: dict[str, Any]) -> list[list[str]]:
     rows = [
         [
             arm["name"],
             f"{arm['parameters']:,}",
             f"{arm['flops'] / 1e9:.3f} G",
-            _interval(arm["mean"], arm["ci95"]),
-            f"{arm['images_per_second']:.0f}",
-            _duration(arm["seconds"]),
+            f"{arm['mean']:.2%}",
+            _interval(arm["ci95"]),
         ]
         for arm in result["arms"]
     ]
     difference = result["difference"]
-    rows.append(["difference", "", "", _interval(difference["mean"], difference["ci95"]), "", ""])
-    return "comparison", ["arm", "parameters", "FLOPs", "test accuracy (95 %)", "images/s", "time"], rows
+    rows.append(["difference", "", "", f"{difference['mean']:+.2%}", _interval(difference["ci95"])])
+    return rows
 
 
-def _nerf(result: dict[str, Any]) -> _Table:
+def _comparison(result: dict[str, Any]) -> _Facts:
+    speeds = [
+        [f"{arm['name']}, one run", f"{_duration(arm['seconds'])}, {arm['images_per_second']:.0f} images/s"]
+        for arm in result["arms"]
+    ]
+    return "", [*speeds, ["seeds", ", ".join(str(seed) for seed in result["arms"][0]["seeds"])]]
+
+
+def _nerf(result: dict[str, Any]) -> _Facts:
     test, poses = result["test"], result["poses"]
     error = poses["mean_reprojection_error"]
-    row = [
-        f"{test['psnr']:.2f} dB",
-        f"{test['ssim']:.3f}",
-        f"{result['test_images']} of {result['train_images'] + result['test_images']}",
-        f"{poses['registered']} of {poses['total']}" + ("" if error is None else f" ({error:.2f} px)"),
-        " x ".join(str(side) for side in result["resolution"]),
-        str(result["steps"]),
-        f"{result['render_seconds_per_frame']:.2f} s",
+    placed = f"{poses['registered']} of {poses['total']}" + ("" if error is None else f" ({error:.2f} px)")
+    return "reconstruction", [
+        ["PSNR on held-out photos", f"{test['psnr']:.2f} dB"],
+        ["SSIM on held-out photos", f"{test['ssim']:.3f}"],
+        ["photos", f"{result['train_images']} trained on, {result['test_images']} held out"],
+        ["photos placed", placed],
+        ["pixels", " x ".join(str(side) for side in result["resolution"])],
+        ["training", f"{result['steps']} steps in {_duration(result['train_seconds'])}"],
+        ["rendering", f"{result['render_seconds_per_frame']:.2f} s a frame"],
     ]
-    columns = ["PSNR", "SSIM", "held-out photos", "photos placed", "pixels", "steps", "a frame"]
-    return "reconstruction", columns, [row]
 
 
-_TABLES = {"probe": _probe, "pretrain": _pretrain, "comparison": _comparison, "nerf": _nerf}
+_FACTS = {"probe": _probe, "pretrain": _pretrain, "comparison": _comparison, "nerf": _nerf}
 
 
-def _interval(mean: float, ci95: list[float] | None) -> str:
-    return f"{mean:.2%}" + ("" if ci95 is None else f"  [{ci95[0]:.2%}, {ci95[1]:.2%}]")
+def _interval(ci95: list[float] | None) -> str:
+    return "" if ci95 is None else f"[{ci95[0]:.2%}, {ci95[1]:.2%}]"
 
 
 def _duration(seconds: float) -> str:
