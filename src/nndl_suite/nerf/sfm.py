@@ -20,7 +20,7 @@ from nndl_suite.training.watch import Watcher, ignore
 _ENOUGH = 0.8  # below this share of placed photos a second way is tried
 _FEWEST = 5
 _LEAST_SHARE = 0.25  # below this the object is not the thing that was reconstructed
-_MOST_EXHAUSTIVE = 120  # photos that are all matched with all: 7140 pairs, about a minute on two cores
+_MOST_EXHAUSTIVE = 120  # photos that are all matched with all: 7140 pairs, a minute or two
 _MOST_RETRIED = 300  # and when the quick pairing failed
 _SMALL_PHOTO = 640  # up to here features are sought at twice the size too
 
@@ -59,7 +59,7 @@ class SfmSettings:
     """About how many frames of a video are used."""
     seed: int = 0
     threads: int = -1
-    """For finding and matching features; -1 is one a core. They do not change the result."""
+    """For finding features; -1 is one a core. They do not change the result."""
 
     def __post_init__(self) -> None:
         if self.camera_model not in _CAMERA_MODELS:
