@@ -10,7 +10,7 @@ from nndl_suite.nerf.evaluation import evaluate
 from nndl_suite.nerf.field import FieldSettings, load_field
 from nndl_suite.nerf.photos import PosedPhotos
 from nndl_suite.nerf.rendering import render_view
-from nndl_suite.nerf.trainer import FieldTrainer, TrainSettings, train_field
+from nndl_suite.nerf.trainer import DEFAULT_STEPS, FieldTrainer, TrainSettings, train_field
 from nndl_suite.training.checkpoints import equal_states
 from nndl_suite.training.runs import RunFolder
 from nndl_suite.training.watch import Step
@@ -178,6 +178,12 @@ def test_a_run_leaves_a_field_behind(tmp_path, noise: PosedPhotos):
     assert [step.stage for step in told if step.done == step.total] == ["compiling", "training"]
     assert run.metrics()[-1]["step"] == 10
     assert {"loss", "psnr", "distortion"} <= set(run.metrics()[-1])
+
+
+def test_a_limit_in_time_alone_lifts_the_one_in_steps():
+    assert TrainSettings().most_steps == DEFAULT_STEPS
+    assert TrainSettings(max_seconds=60).most_steps > 10**6
+    assert TrainSettings(max_seconds=60, steps=7).most_steps == 7
 
 
 @pytest.mark.parametrize("wrong", [{"samples": 20}, {"samples_per_step": 10}, {"uniform": 0.0}])

@@ -46,7 +46,7 @@ class TrainSettings:
     further, so two runs are the same to the last bit only without it."""
     samples: int = 24
     """Samples a ray."""
-    samples_per_step: int = 2**17
+    samples_per_step: int = 2**15
     """Samples of all rays of a step; the number of rays follows."""
     uniform: float = 0.1
     """The part of the samples that is spread evenly along a ray, to find what the density grid does not know."""

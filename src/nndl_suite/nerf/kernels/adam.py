@@ -6,13 +6,14 @@
 import numpy as np
 from numba import njit
 
+_BLOCK = 32
 _BETA1 = 0.9
 _BETA2 = 0.99
 _EPSILON = np.float32(1e-15)
 """So small because a hash row's gradient may be tiny and still all the information there is (arXiv 2201.05989)."""
 
 
-@njit(cache=True, fastmath={"contract", "nsz"}, error_model="numpy")
+@njit(cache=True, fastmath={"contract", "nsz", "reassoc"}, error_model="numpy")
 def adam_touched(values, grads, first, second, rate, decay, step):
     """One step in place on the entries whose gradient is not zero; clears the gradients.
 
@@ -27,15 +28,22 @@ def adam_touched(values, grads, first, second, rate, decay, step):
     beta1, beta2 = np.float32(_BETA1), np.float32(_BETA2)
     start1 = np.float32(1.0 / (1.0 - _BETA1 ** (step + 1)))
     start2 = np.float32(1.0 / (1.0 - _BETA2 ** (step + 1)))
-    for i in range(values.shape[0]):
-        grad = grads[i]
-        touched = grad != zero
-        grad += decay * values[i]
-        m = beta1 * first[i] + (one - beta1) * grad
-        v = beta2 * second[i] + (one - beta2) * grad * grad
-        change = rate * (m * start1) / (np.sqrt(v * start2) + _EPSILON)
-        # written as selections, not as a branch, so that the loop runs in vector registers
-        first[i] = m if touched else first[i]
-        second[i] = v if touched else second[i]
-        values[i] -= change if touched else zero
-        grads[i] = zero
+    for block in range(0, values.shape[0], _BLOCK):
+        end = min(block + _BLOCK, values.shape[0])
+        anything = zero
+        for i in range(block, end):
+            anything += abs(grads[i])
+        if anything == zero:
+            continue  # most of a large table most of the time: reading the gradients is all it costs
+        for i in range(block, end):
+            grad = grads[i]
+            touched = grad != zero
+            grad += decay * values[i]
+            m = beta1 * first[i] + (one - beta1) * grad
+            v = beta2 * second[i] + (one - beta2) * grad * grad
+            change = rate * (m * start1) / (np.sqrt(v * start2) + _EPSILON)
+            # written as selections, not as a branch, so that the loop runs in vector registers
+            first[i] = m if touched else first[i]
+            second[i] = v if touched else second[i]
+            values[i] -= change if touched else zero
+            grads[i] = zero

@@ -10,6 +10,10 @@ GRID = 128
 """Cells along each axis of the density grid, which spans the contracted cube [-2, 2]^3."""
 BINS = 128
 """Coarse bins along a ray."""
+MOST_DEPTH = np.float32(0.5)
+"""What a bin may count for, in optical depth. A cell that a silhouette cuts is opaque to the grid, yet rays pass
+through the empty part of it, and some samples must go on to what lies behind. Inside a solid, a few bins together stop
+the rest."""
 _EXACT = {"contract", "nsz"}
 _ONE, _TWO, _HALF = np.float32(1), np.float32(2), np.float32(0.5)
 
@@ -59,7 +63,7 @@ def _bin_shares(origin, direction, grid, near, far, knee, uniform, shares):
         x, y, z = contract(
             origin[0] + middle * direction[0], origin[1] + middle * direction[1], origin[2] + middle * direction[2]
         )
-        passed = transmittance * np.exp(-grid[grid_cell(x, y, z)] * (right - left))
+        passed = transmittance * np.exp(-min(grid[grid_cell(x, y, z)] * (right - left), MOST_DEPTH))
         shares[b] = transmittance - passed
         transmittance = passed
         left = right

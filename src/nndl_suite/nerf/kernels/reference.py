@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from nndl_suite.nerf.kernels.tiles import SHAPES
+from nndl_suite.nerf.kernels.tiles import SHAPES, START_LOG_DENSITY
 
 Matrices = list[Float64[Tensor, "rows columns"]]
 
@@ -72,7 +72,7 @@ def shade(
     geometry = (encoding @ w0.T).relu() @ w1.T
     hidden = (geometry @ w2.T + harmonics(directions) @ toward.T).relu()
     colours = (hidden @ w3.T).relu() @ w4.T
-    return geometry[:, 0].clamp(max=11).exp(), colours[:, :3].sigmoid()
+    return (geometry[:, 0] + float(START_LOG_DENSITY)).clamp(max=11).exp(), colours[:, :3].sigmoid()
 
 
 def ray_weights(

@@ -28,6 +28,8 @@ _LAYERS = 5
 _GEOMETRY = 2  # where in WIDTHS the density net ends
 _COLOUR = 3  # and where the first layer of the colour net does
 _OUT = 5
+START_LOG_DENSITY = np.float32(-1)
+"""Added to what the density net gives, so that space which no photo shows stays as thin as a new field."""
 _MAX_LOG_DENSITY = np.float32(11)
 _FAST = {"contract", "reassoc", "nsz"}
 
@@ -81,7 +83,7 @@ def _forward(weights, basis, per_ray, tile, density):
     for s in range(_A[_OUT], _A[_OUT] + 3 * TILE):
         tile[s] = one / (one + np.exp(-tile[s]))
     for s in range(TILE):
-        density[s] = np.exp(min(tile[_A[_GEOMETRY] + s], _MAX_LOG_DENSITY))
+        density[s] = np.exp(min(tile[_A[_GEOMETRY] + s] + START_LOG_DENSITY, _MAX_LOG_DENSITY))
 
 
 @njit(cache=True, fastmath=_FAST)
@@ -229,7 +231,8 @@ def _before_activation(edges, first, close, tile, sigma, grad_sigma, grad_rgb):
         s = first + k
         distance = min(np.float32(0.5) * (edges[k] + edges[k + 1]) / close, one)
         slow = distance * distance
-        grad_sigma[s] *= slow * sigma[s] if tile[_A[_GEOMETRY] + s] < _MAX_LOG_DENSITY else zero
+        rising = tile[_A[_GEOMETRY] + s] + START_LOG_DENSITY < _MAX_LOG_DENSITY
+        grad_sigma[s] *= slow * sigma[s] if rising else zero  # the density is an exponential, cut off at the top
         for c in range(3):
             p = c * TILE + s
             colour = tile[_A[_OUT] + p]
