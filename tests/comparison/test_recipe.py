@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torchvision.transforms.v2 import functional as tv
 
 from nndl_suite.comparison.architectures import resolve_arms
-from nndl_suite.comparison.recipe import Rates, Recipe, channel_statistics, crop_and_flip, make_optimiser, normalise
+from nndl_suite.comparison.recipe import Rates, Recipe, crop_and_flip, make_optimiser
 from nndl_suite.errors import ConfigError
 
 
@@ -47,17 +47,6 @@ def test_crops_and_mirrors_are_even():
     assert (counts / 90_000 - 1 / 81).abs().max() < 0.002
     mirrored = (out[:, :, :, :-1] == 2) & (out[:, :, :, 1:] == 1)
     assert mirrored.flatten(1).any(dim=1).double().mean().item() == pytest.approx(0.5 * 8 / 9, abs=0.01)
-
-
-def test_statistics_and_normalising():
-    images = torch.randint(0, 256, (40, 3, 8, 8), dtype=torch.uint8, generator=_generator(0))
-    mean, std = channel_statistics(images)
-    pixels = images.double().div(255).transpose(0, 1).flatten(1)
-    torch.testing.assert_close(torch.tensor(mean).double(), pixels.mean(dim=1), atol=6e-5, rtol=0)
-    torch.testing.assert_close(torch.tensor(std).double(), pixels.std(dim=1, correction=0), atol=6e-5, rtol=0)
-    normal = normalise(images, torch.tensor(mean), torch.tensor(std))
-    torch.testing.assert_close(normal, tv.normalize(images.float() / 255, list(mean), list(std)))
-    assert min(channel_statistics(torch.zeros(2, 3, 4, 4, dtype=torch.uint8))[1]) > 0
 
 
 @pytest.mark.parametrize("name", ["adamw", "sgd"])

@@ -12,9 +12,10 @@ from torch.nn import functional as F
 
 from nndl_suite.comparison.architectures import Architecture
 from nndl_suite.comparison.cutmix import CutMix
-from nndl_suite.comparison.recipe import Channels, Rates, Recipe, crop_and_flip, make_optimiser, normalise
+from nndl_suite.comparison.recipe import Rates, Recipe, crop_and_flip, make_optimiser
 from nndl_suite.data.batches import Batches, in_order
 from nndl_suite.data.image_set import ImageSet
+from nndl_suite.models.normalisation import Normalisation
 from nndl_suite.training.checkpoints import State
 from nndl_suite.training.loop import LoopSettings, run_loop
 from nndl_suite.training.runs import RunFolder
@@ -25,13 +26,13 @@ from nndl_suite.training.watch import Watcher, ignore
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Splits:
-    """The three parts of a labelled set, and the training images' statistics."""
+    """The three parts of a labelled set, and the scale of their pixels."""
 
     train: ImageSet
     val: ImageSet
     test: ImageSet
-    mean: Channels
-    std: Channels
+    normalisation: Normalisation
+    """Of the training images."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +56,7 @@ class ArmTraining:
             network = architecture.build()
         self.recipe, self._rates, self._seed, self._fabric = recipe, rates, seed, fabric
         self._num_classes = splits.train.num_classes
-        self._mean = torch.tensor(splits.mean, device=fabric.device)
-        self._std = torch.tensor(splits.std, device=fabric.device)
+        self._normalisation = splits.normalisation
         network = network.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network, self._optimiser = fabric.setup(network, make_optimiser(network, recipe.optimiser, rates))
         self.batches = Batches(splits.train, batch_size=recipe.batch_size, seed=seed, device=fabric.device)
@@ -108,7 +108,7 @@ class ArmTraining:
         return correct.item() / len(images), loss.item() / len(images)
 
     def _logits(self, images: UInt8[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
-        normal = normalise(images, self._mean, self._std).contiguous(memory_format=torch.channels_last)
+        normal = self._normalisation(images).contiguous(memory_format=torch.channels_last)
         return self.network(normal).float()
 
 

@@ -9,12 +9,12 @@ from lightning_fabric import Fabric
 
 from nndl_suite.comparison.architectures import Architecture, resolve_arms
 from nndl_suite.comparison.arm import ArmScore, ArmTraining, Splits, train_arm
-from nndl_suite.comparison.recipe import DEFAULT_RECIPE, Channels, Recipe, channel_statistics
+from nndl_suite.comparison.recipe import DEFAULT_RECIPE, Recipe
 from nndl_suite.comparison.result import ComparisonResult, summarise, write_result
 from nndl_suite.data.catalog import load_image_set
-from nndl_suite.data.image_set import ImageSet
 from nndl_suite.data.splits import stratified_split
 from nndl_suite.errors import ConfigError, DataError, RunError
+from nndl_suite.models.normalisation import Normalisation, measure_normalisation
 from nndl_suite.training.fabric import Device, Precision, make_fabric
 from nndl_suite.training.files import Json
 from nndl_suite.training.runs import RunFolder, open_run
@@ -22,7 +22,6 @@ from nndl_suite.training.watch import Watcher, ignore
 
 _VAL_SHARE = 0.1
 _SPLIT_SEED = 0
-_MEASURED_IMAGES = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,14 +148,9 @@ def _load_splits(dataset: str, recipe: Recipe, data_root: Path | str | None, wat
         raise DataError(f"{dataset} has {len(whole)} training and {len(test)} test images; it wants 2 and 1 at least")
     kept, held_out = stratified_split(labels, held_out=max(1, round(_VAL_SHARE * len(whole))), seed=_SPLIT_SEED)
     train = whole.subset(kept)
-    mean, std = (recipe.mean, recipe.std) if recipe.mean and recipe.std else _measure(train)
-    return Splits(train=train, val=whole.subset(held_out), test=test, mean=mean, std=std)
-
-
-def _measure(train: ImageSet) -> tuple[Channels, Channels]:
-    """Statistics of up to 10,000 images, evenly spaced; that many settle the fourth digit."""
-    stride = max(1, len(train) // _MEASURED_IMAGES)
-    return channel_statistics(train.store.read(torch.arange(0, len(train), stride)))
+    given = Normalisation(mean=recipe.mean, std=recipe.std) if recipe.mean and recipe.std else None
+    normalisation = given or measure_normalisation(train)
+    return Splits(train=train, val=whole.subset(held_out), test=test, normalisation=normalisation)
 
 
 def _settings(
@@ -171,8 +165,8 @@ def _settings(
         "fingerprints": [splits.train.fingerprint, splits.val.fingerprint, splits.test.fingerprint],
         "image_size": splits.train.image_size,
         "num_classes": splits.train.num_classes,
-        "mean": list(splits.mean),
-        "std": list(splits.std),
+        "mean": list(splits.normalisation.mean),
+        "std": list(splits.normalisation.std),
         "recipe": asdict(recipe),
         "device": fabric.device.type,
         "precision": fabric.strategy.precision.precision,

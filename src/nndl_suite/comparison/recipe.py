@@ -5,18 +5,16 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from timm.optim import create_optimizer_v2  # pyright: ignore[reportPrivateImportUsage]
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from nndl_suite.errors import ConfigError, unknown_name
+from nndl_suite.models.normalisation import Channels
 
 OptimiserName = Literal["adamw", "sgd"]
-Channels = tuple[float, float, float]
-"""One number for red, green and blue."""
-
 _MOMENTUM = 0.9
 
 
@@ -115,26 +113,3 @@ def crop_and_flip(
     image = torch.arange(b, device=images.device)[:, None, None]
     # Indexing around the channels puts them last in memory, which is what convolutions want.
     return padded[image, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-
-
-def normalise(
-    images: UInt8[Tensor, "b c h w"], mean: Float[Tensor, "c"], std: Float[Tensor, "c"]
-) -> Float[Tensor, "b c h w"]:
-    """Pixels to zero mean and unit deviation; `mean` and `std` are of pixels in [0, 1]."""
-    return (images.float() / 255 - mean[:, None, None]) / std[:, None, None]
-
-
-def channel_statistics(images: UInt8[Tensor, "n 3 h w"]) -> tuple[Channels, Channels]:
-    """Mean and standard deviation of each channel, of pixels in [0, 1], rounded to 4 digits."""
-    counts = torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in images.transpose(0, 1)])
-    levels = torch.arange(256, dtype=torch.float64) / 255
-    shares = counts.double() / counts.sum(dim=1, keepdim=True)  # [c, 256]
-    mean = shares @ levels
-    variance = (shares * (levels - mean[:, None]).square()).sum(dim=1)
-    deviation = variance.sqrt().clamp(min=1 / 255)  # a channel that is one value everywhere must not divide by 0
-    return _rounded(mean), _rounded(deviation)
-
-
-def _rounded(channels: Float[Tensor, "3"]) -> Channels:
-    red, green, blue = (round(value, 4) for value in channels.tolist())
-    return red, green, blue
