@@ -27,7 +27,7 @@ from nndl_suite.training.seeds import generator_for
 from nndl_suite.training.watch import Step, Watcher, ignore
 
 DEFAULT_STEPS = 3000
-"""About five minutes on two cores."""
+"""A few minutes on two cores."""
 _NO_LIMIT = 10**9
 _WARMUP_STEPS = 20
 _RISE, _FALL = np.float32(0.5), np.float32(0.1)
