@@ -1,6 +1,10 @@
 """Pretraining from end to end on a small set: it learns, it repeats itself, it survives a kill."""
 
 import math
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +16,7 @@ from nndl_suite.errors import ConfigError, Interrupted, NndlError, RunError
 from nndl_suite.representation import pretrainer as pretrainer_module
 from nndl_suite.representation.pretrain_run import PretrainRun
 from nndl_suite.representation.pretrainer import PretrainConfig, SSLPretrainer
+from nndl_suite.training.checkpoints import equal_states, load_newest
 from nndl_suite.training.runs import RunFolder
 
 SMALL = {"backbone": "resnet18-slim", "epochs": 3, "batch_size": 30, "device": "cpu", "precision": "32-true"}
@@ -79,6 +84,40 @@ def test_a_stopped_run_resumes_to_the_last_bit(finished, small_set, tmp_path, mo
     assert len(calls) == 12 + 1  # every step once, and the one that was cut off
     assert _same(_weights(finished), _weights(resumed))
     assert resumed.final_loss == finished.final_loss
+
+
+_KILLED = """
+import os, signal, sys
+from nndl_suite.representation import pretrainer
+from nndl_suite.training.loop import LoopSettings
+
+views = pretrainer.random_views
+
+def killed_in_step_8(images, recipe, *, generator):
+    killed_in_step_8.calls += 1
+    if killed_in_step_8.calls == 8:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return views(images, recipe, generator=generator)
+
+killed_in_step_8.calls = 0
+pretrainer.random_views = killed_in_step_8
+pretrainer.LoopSettings = lambda **settings: LoopSettings(**settings, checkpoint_seconds=0.0)
+small = dict(backbone="resnet18-slim", epochs=3, batch_size=30, device="cpu", precision="32-true")
+pretrainer.SSLPretrainer(**small).fit(sys.argv[1], out=sys.argv[2])
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
+def test_kill_9_and_resume_end_in_the_same_bits(finished, small_set, tmp_path):
+    out = tmp_path / "run"
+    assert subprocess.run([sys.executable, "-c", _KILLED, small_set, out]).returncode == -signal.SIGKILL
+    killed_at = load_newest(RunFolder(out).checkpoints)
+    assert killed_at is not None
+    assert killed_at.step == 7
+    resumed = SSLPretrainer(**SMALL).fit(small_set, out=out, resume=True)
+    assert _same(_weights(finished), _weights(resumed))
+    states = [load_newest(RunFolder(path).checkpoints).state for path in (out, finished.path)]
+    assert equal_states(*states)
 
 
 def test_a_finished_run_is_returned_as_it_is_and_not_overwritten(finished, small_set):
