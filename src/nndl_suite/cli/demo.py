@@ -50,7 +50,7 @@ def demo(
 def _representation(folder: Path, seed: int, device: DeviceChoice, watch: Watcher, *, resume: bool) -> None:
     from nndl_suite import LinearProbe, SSLPretrainer
 
-    pretrainer = SSLPretrainer(backbone=_BACKBONE, epochs=10, batch_size=250, seed=seed, device=device)
+    pretrainer = SSLPretrainer(backbone=_BACKBONE, epochs=8, batch_size=250, seed=seed, device=device)
     run = pretrainer.fit("demo", out=folder / "pretrain", resume=resume, watch=watch)
     for name, features in (("simclr", run), ("random", "random")):
         probe = LinearProbe(features=features, backbone=_BACKBONE, seed=seed, device=device)
@@ -86,7 +86,7 @@ def _reconstruction(folder: Path, seed: int, device: DeviceChoice, watch: Watche
     run = folder / "reconstruction"
     scan = ColmapNerfReconstructor(capture / "images", out=run, seed=seed, poses="colmap", device=device)
     scan.fit(minutes=1, resume=resume, watch=watch)
-    scan.render_orbit(run / "orbit.mp4", frames=60, watch=watch)
+    scan.render_orbit(run / "orbit.mp4", frames=48, fps=16, watch=watch)
 
 
 def _numbered(path: Path) -> "map[Path]":
