@@ -72,13 +72,15 @@ def test_known_cameras_are_found_again(capture: Path, estimated: tuple[Path, Sce
 
 
 @pytest.mark.colmap
-def test_one_thread_or_two_the_poses_are_the_same_bits(
+def test_one_thread_or_two_the_poses_agree(
     capture: Path, estimated: tuple[Path, Scene, list[Step]], tmp_path: Path
 ) -> None:
     settings = SfmSettings(max_features=1500, threads=1)
-    again = poses_of(estimate_poses(capture / "images", tmp_path / "out", settings=settings))
-    for name, pose in poses_of(estimated[1]).items():
-        np.testing.assert_array_equal(again[name], pose)
+    again = estimate_poses(capture / "images", tmp_path / "out", settings=settings)
+    # Not to the bit: now and then COLMAP loses the matches of a pair, whatever the seed and the threads.
+    distance, angle = aligned_errors(poses_of(again), poses_of(estimated[1]))
+    assert distance.max() < 0.01
+    assert angle.max() < 0.5
 
 
 @pytest.mark.colmap
@@ -110,8 +112,9 @@ def test_a_stopped_estimate_goes_on_from_its_database(
     steps: list[Step] = []
     scene = estimate_poses(capture / "images", tmp_path / "out", settings=SETTINGS, watch=steps.append)
     assert "finding features" not in {step.stage for step in steps}
-    for name, pose in poses_of(estimated[1]).items():
-        np.testing.assert_array_equal(poses_of(scene)[name], pose)
+    distance, angle = aligned_errors(poses_of(scene), poses_of(estimated[1]))
+    assert distance.max() < 0.01
+    assert angle.max() < 0.5
 
 
 def children() -> set[str]:
