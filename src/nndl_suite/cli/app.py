@@ -52,6 +52,10 @@ def main() -> None:
     except Interrupted as stopped:
         say_error(str(stopped))
         sys.exit(130)
+    except SystemExit as done:
+        if done.code == 130:  # Typer's for Ctrl-C
+            say_error("interrupted; a command that writes a run goes on with --resume")
+        raise
     except NndlError as error:
         if debug:
             raise
