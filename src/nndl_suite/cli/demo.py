@@ -50,7 +50,7 @@ def demo(
 def _representation(folder: Path, seed: int, device: DeviceChoice, watch: Watcher, *, resume: bool) -> None:
     from nndl_suite import LinearProbe, SSLPretrainer
 
-    pretrainer = SSLPretrainer(backbone=_BACKBONE, epochs=8, batch_size=250, seed=seed, device=device)
+    pretrainer = SSLPretrainer(backbone=_BACKBONE, epochs=6, batch_size=250, seed=seed, device=device)
     run = pretrainer.fit("demo", out=folder / "pretrain", resume=resume, watch=watch)
     for name, features in (("simclr", run), ("random", "random")):
         probe = LinearProbe(features=features, backbone=_BACKBONE, seed=seed, device=device)
@@ -65,8 +65,8 @@ def _comparison(folder: Path, seed: int, device: DeviceChoice, watch: Watcher, *
         cnn=_BACKBONE,
         transformer="vit",
         dataset="demo",
-        epochs=3,
-        recipe=Recipe(batch_size=32),  # three epochs of 4,000 images want many small steps
+        epochs=2,
+        recipe=Recipe(batch_size=32),  # two epochs of 4,000 images want many small steps
         seeds=(seed, seed + 1),
         out=folder / "comparison",
         device=device,

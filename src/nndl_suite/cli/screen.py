@@ -78,16 +78,17 @@ class _Bars:
 
 class _Lines:
     def __init__(self) -> None:
-        self._stage, self._started, self._told = "", 0.0, 0.0
+        self._stage, self._started, self._told, self._ended = "", 0.0, 0.0, False
 
     def __call__(self, step: Step) -> None:
         now, share = time.monotonic(), step.done / (step.total or 1)
         if step.stage != self._stage:
             self._stage, self._started, self._told = step.stage, now, now
-        elif now - self._told < _QUIET_SECONDS and (share < 1 or self._told == self._started):
+        elif self._ended or (share < 1 and now - self._told < _QUIET_SECONDS):
             return
         else:
             self._told = now
+        self._ended = share >= 1
         elapsed = now - self._started
         left = f", {elapsed * (1 - share) / share:.0f} s left" if elapsed > 1 and 0 < share < 1 else ""
         say(f"{step.stage}: {share:.0%}{left}  {_figures(step.metrics)}".rstrip())
