@@ -82,7 +82,7 @@ class _Lines:
 
     def __call__(self, step: Step) -> None:
         now, share = time.monotonic(), step.done / (step.total or 1)
-        if step.stage != self._stage:
+        if step.stage != self._stage or (self._ended and share < 1):
             self._stage, self._started, self._told = step.stage, now, now
         elif self._ended or (share < 1 and now - self._told < _QUIET_SECONDS):
             return
