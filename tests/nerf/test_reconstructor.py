@@ -20,6 +20,7 @@ from nndl_suite.errors import CaptureError, ConfigError, Interrupted, RunError
 from nndl_suite.nerf import reconstructor
 from nndl_suite.nerf.reconstructor import ColmapNerfReconstructor
 from nndl_suite.nerf.rendering import Rendering
+from nndl_suite.nerf.trainer import FieldTrainer
 from nndl_suite.training.checkpoints import equal_states, load_newest
 from nndl_suite.training.runs import RunFolder
 from nndl_suite.training.watch import Step
@@ -103,29 +104,38 @@ def test_another_seed_learns_another_field(finished: Path, capture: Path, tmp_pa
 _KILLED = """
 import os, signal, sys
 from nndl_suite.nerf.reconstructor import ColmapNerfReconstructor
+from nndl_suite.nerf.trainer import FieldTrainer
 
-def watch(step):
-    if step.stage == "training" and step.done > float(sys.argv[3]):
+step = FieldTrainer.step
+
+def killed(trainer, index, fraction):
+    if index > int(sys.argv[3]):
         os.kill(os.getpid(), signal.SIGKILL)
+    return step(trainer, index, fraction)
 
-ColmapNerfReconstructor(sys.argv[1], out=sys.argv[2], seed=3).fit(resume=True, watch=watch)
+FieldTrainer.step = killed
+ColmapNerfReconstructor(sys.argv[1], out=sys.argv[2], seed=3).fit(resume=True)
 """
 
 
 def test_a_run_that_was_stopped_and_then_killed_ends_where_an_undisturbed_one_does(
-    finished: Path, capture: Path, tmp_path: Path
+    finished: Path, capture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     out = tmp_path / "run"
+    step = FieldTrainer.step
 
-    def stop(step: Step) -> None:
-        if step.stage == "training" and step.done >= 2:
+    def stopped(trainer: FieldTrainer, index: int, fraction: float):
+        if index == 2:
             os.kill(os.getpid(), signal.SIGTERM)
+        return step(trainer, index, fraction)
 
-    with pytest.raises(Interrupted):
-        ColmapNerfReconstructor(capture, out=out, seed=3).fit(steps=STEPS, watch=stop)
+    with monkeypatch.context() as patched:
+        patched.setattr(FieldTrainer, "step", stopped)
+        with pytest.raises(Interrupted):
+            ColmapNerfReconstructor(capture, out=out, seed=3).fit(steps=STEPS)
     checkpoint = load_newest(RunFolder(out).checkpoints)
     assert checkpoint is not None
-    assert 0 < checkpoint.step < STEPS
+    assert checkpoint.step == 3 < STEPS - 1
     killed = subprocess.run([sys.executable, "-c", _KILLED, capture, out, str(checkpoint.step)], check=False)
     assert killed.returncode == -signal.SIGKILL
     assert not (out / "result.json").exists()

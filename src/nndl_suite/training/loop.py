@@ -119,7 +119,7 @@ def run_loop(
                 _check_finite(figures, index, settings.stage)
                 run.log({"step": index, "seconds": round(before + time.monotonic() - start, 3), **figures})
             seconds = before + time.monotonic() - start
-            if time.monotonic() - told_at >= _TELL_SECONDS:
+            if index < settings.total_steps and time.monotonic() - told_at >= _TELL_SECONDS:
                 watch(_progress(index, seconds, settings, figures))
                 told_at = time.monotonic()
             if stop.is_set() or time.monotonic() - saved_at >= settings.checkpoint_seconds:
