@@ -68,6 +68,7 @@ def test_what_a_person_can_mend_exits_with_1_and_one_sentence(words, said, tmp_p
     assert said in sentence(done)
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+    assert "Traceback" in run("--debug", *words, cwd=tmp_path).stderr
 
 
 def test_debug_shows_where_anywhere_on_the_line(tmp_path):
