@@ -10,6 +10,18 @@ settings.register_profile("patient", deadline=None, derandomize=True, max_exampl
 settings.load_profile("patient")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """Keep what the package keeps in the user's cache away from it; torch's and matplotlib's stay where they are."""
+    usual = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        for name, folder in (("TORCH_HOME", "torch"), ("MPLCONFIGDIR", "matplotlib")):
+            if name not in os.environ:
+                patch.setenv(name, str(usual / folder))
+        yield
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The root of the real data; skips the test where there is none."""

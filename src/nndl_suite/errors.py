@@ -24,6 +24,10 @@ class CaptureError(NndlError):
     """Photos, a video or their camera poses do not suffice for a reconstruction."""
 
 
+class TrainingError(NndlError):
+    """A training went astray: its loss is no number any more, or what it learned has collapsed."""
+
+
 class Interrupted(NndlError):
     """Somebody stopped the run between two steps; what it had done is in its checkpoint."""
 

@@ -10,6 +10,7 @@ from nndl_suite.data.benchmarks import read_cifar10, read_cifar100, read_stl10, 
 from nndl_suite.data.demo_images import demo_images
 from nndl_suite.data.folders import read_folder
 from nndl_suite.data.image_set import ImageSet, fit_square, resident_set
+from nndl_suite.data.shards import read_shards
 from nndl_suite.data.splits import Split
 from nndl_suite.errors import ConfigError, unknown_name
 from nndl_suite.training.watch import Watcher, ignore
@@ -23,7 +24,7 @@ _NAMED: dict[str, _Reader] = {
     "tiny-imagenet": read_tiny_imagenet,
     "demo": lambda _root, split, size, _watch: _demo(split, size),
 }
-_PREFIXED: dict[str, _Reader] = {"folder": read_folder, "arrays": read_arrays}
+_PREFIXED: dict[str, _Reader] = {"folder": read_folder, "arrays": read_arrays, "wds": read_shards}
 
 
 def load_image_set(
@@ -37,7 +38,8 @@ def load_image_set(
     """An image set by its data name.
 
     Args:
-        name: `cifar10`, `cifar100`, `stl10`, `tiny-imagenet`, `demo`, `folder:PATH` or `arrays:FILE.npz`.
+        name: `cifar10`, `cifar100`, `stl10`, `tiny-imagenet`, `demo`, `folder:PATH`, `arrays:FILE.npz` or
+            `wds:PATH-{000..123}.tar`.
         split: "train", "test", or "unlabelled" for pretraining: the set's own unlabelled images where it has any,
             else its training images with the labels forgotten. Test images are in neither.
         data_root: Where named sets lie; else `NNDL_SUITE_DATA`, else the user's cache. A set that is not there is
@@ -53,14 +55,16 @@ def load_image_set(
         raise unknown_name("split", split, get_args(Split))
     if image_size is not None and image_size < 8:
         raise ConfigError(f"image_size must be >= 8 pixels, got {image_size}")
-    kind, colon, place = name.partition(":")
-    if colon and kind in _PREFIXED:
-        found = _PREFIXED[kind](Path(place).expanduser(), split, image_size, watch)
-    elif name in _NAMED:
-        found = _NAMED[name](default_data_root(data_root), split, image_size, watch)
-    else:
-        raise unknown_name("dataset", name, [*_NAMED, "folder:PATH", "arrays:FILE.npz"])
+    found = _load(name, split, data_root, image_size, watch)
     return found.without_labels() if split == "unlabelled" else found
+
+
+def load_pretraining_set(name: str, *, data_root: Path | str | None = None, watch: Watcher = ignore) -> ImageSet:
+    """As the split "unlabelled" of `load_image_set`, with their labels where the images have some.
+
+    They are for reports on what is learned, not for learning.
+    """
+    return _load(name, "unlabelled", data_root, None, watch)
 
 
 def default_data_root(data_root: Path | str | None) -> Path:
@@ -69,7 +73,21 @@ def default_data_root(data_root: Path | str | None) -> Path:
         return Path(data_root).expanduser()
     if from_environment := os.environ.get("NNDL_SUITE_DATA"):
         return Path(from_environment).expanduser()
+    return user_cache()
+
+
+def user_cache() -> Path:
+    """Where this package keeps what can be made again: `$XDG_CACHE_HOME/nndl-suite`, else `~/.cache/nndl-suite`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nndl-suite"
+
+
+def _load(name: str, split: Split, data_root: Path | str | None, image_size: int | None, watch: Watcher) -> ImageSet:
+    kind, colon, place = name.partition(":")
+    if colon and kind in _PREFIXED:
+        return _PREFIXED[kind](Path(place).expanduser(), split, image_size, watch)
+    if name in _NAMED:
+        return _NAMED[name](default_data_root(data_root), split, image_size, watch)
+    raise unknown_name("dataset", name, [*_NAMED, "folder:PATH", "arrays:FILE.npz", "wds:SHARDS.tar"])
 
 
 def _demo(split: Split, size: int | None) -> ImageSet:

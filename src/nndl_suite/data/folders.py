@@ -1,22 +1,23 @@
 """Image sets in folders: one folder per class, or a flat folder of unlabelled images."""
 
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import torch
 from PIL import Image
 
-from nndl_suite.data.image_set import FileImages, ImageSet, file_set
+from nndl_suite.data.image_set import UNREADABLE, FileImages, ImageSet, file_set, unreadable
 from nndl_suite.data.splits import Split, own_split
 from nndl_suite.errors import DataError
 from nndl_suite.training.watch import Watcher
 
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".gif"})
-_LARGEST_DEFAULT = 96
+LARGEST_DEFAULT = 96
 """Pixels; photos are far larger than what a small backbone is trained on."""
-_RESIDENT_BYTES = 2 * 1024**3
+RESIDENT_BYTES = 2 * 1024**3
 """Sets up to this size are decoded once and kept; larger ones are decoded as they are used."""
-_TEST_NAMES = ("test", "val", "valid", "validation")
+TEST_NAMES = ("test", "val", "valid", "validation")
 
 
 def read_folder(folder: Path, split: Split, image_size: int | None, watch: Watcher) -> ImageSet:
@@ -28,12 +29,22 @@ def read_folder(folder: Path, split: Split, image_size: int | None, watch: Watch
     Raises:
         DataError: the folder is missing or holds no images.
     """
-    if not folder.is_dir():
-        raise DataError(f"{folder.resolve()} is not a folder; folder:PATH wants class folders or a folder of images")
-    test = next((folder / name for name in _TEST_NAMES if (folder / name).is_dir()), None)
-    if (folder / "train").is_dir() and test is not None:
-        return read_labelled(f"folder:{folder}", test if split == "test" else folder / "train", image_size, watch)
+    splits = split_folders(folder)
+    if splits is not None:
+        return read_labelled(f"folder:{folder}", splits["test" if split == "test" else "train"], image_size, watch)
     return own_split(read_labelled(f"folder:{folder}", folder, image_size, watch), split)
+
+
+def split_folders(folder: Path) -> dict[str, Path] | None:
+    """Its `train` and `test` (or `val`), where both exist, by the names "train" and "test".
+
+    Raises:
+        DataError: the folder is missing.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder.resolve()} is not a folder; give class folders or a folder of images")
+    test = next((folder / name for name in TEST_NAMES if (folder / name).is_dir()), None)
+    return None if test is None or not (folder / "train").is_dir() else {"train": folder / "train", "test": test}
 
 
 def read_labelled(name: str, folder: Path, image_size: int | None, watch: Watcher) -> ImageSet:
@@ -42,17 +53,27 @@ def read_labelled(name: str, folder: Path, image_size: int | None, watch: Watche
     Raises:
         DataError: there are no images.
     """
-    by_class = {sub.name: images_below(sub) for sub in sorted(folder.iterdir()) if sub.is_dir()}
-    by_class = {label: files for label, files in by_class.items() if files}
-    if by_class:
-        files = [file for found in by_class.values() for file in found]
-        counts = torch.tensor([len(found) for found in by_class.values()])
-        labels = torch.arange(len(by_class)).repeat_interleave(counts)
-    else:
-        files, labels = [file for file in sorted(folder.iterdir()) if is_image(file)], None
-    if not files:
+    by_class = files_by_class(folder)
+    files = [file for found in by_class.values() for file in found]
+    class_names = [label for label in by_class if label is not None]
+    counts = torch.tensor([len(found) for found in by_class.values()])
+    labels = torch.arange(len(by_class)).repeat_interleave(counts) if class_names else None
+    return keep_or_stream(name, files, labels, class_names, image_size, watch)
+
+
+def files_by_class(folder: Path) -> dict[str | None, list[Path]]:
+    """The image files of each subfolder that holds some, sorted; of a flat folder all under None.
+
+    Raises:
+        DataError: there are no images.
+    """
+    below = {sub.name: images_below(sub) for sub in sorted(folder.iterdir()) if sub.is_dir()}
+    by_class: dict[str | None, list[Path]] = {label: files for label, files in below.items() if files}
+    if not by_class:
+        by_class = {None: [file for file in sorted(folder.iterdir()) if is_image(file)]}
+    if not any(by_class.values()):
         raise DataError(f"no images in {folder.resolve()} ({', '.join(sorted(_SUFFIXES))}), nor in its subfolders")
-    return keep_or_stream(name, files, labels, list(by_class), image_size, watch)
+    return by_class
 
 
 def keep_or_stream(
@@ -64,9 +85,9 @@ def keep_or_stream(
     watch: Watcher,
 ) -> ImageSet:
     """A set of image files: decoded into memory where it fits, else decoded as it is used."""
-    store = FileImages(tuple(files), image_size or _default_size(files[0]))
+    store = FileImages(tuple(files), image_size or default_size(files[0]))
     images = file_set(name, store, labels, class_names)
-    if len(files) * 3 * store.image_size**2 > _RESIDENT_BYTES:
+    if len(files) * 3 * store.image_size**2 > RESIDENT_BYTES:
         return images
     return replace(images, store=store.resident(watch))
 
@@ -81,9 +102,14 @@ def is_image(file: Path) -> bool:
     return file.suffix.lower() in _SUFFIXES and not file.name.startswith(".") and file.is_file()
 
 
-def _default_size(file: Path) -> int:
+def default_size(source: Path | BytesIO) -> int:
+    """Pixels to which images are brought unless told otherwise: this one's shorter side, at most 96.
+
+    Raises:
+        DataError: it is not a readable image.
+    """
     try:
-        with Image.open(file) as image:
-            return min(_LARGEST_DEFAULT, *image.size)
-    except OSError as error:
-        raise DataError(f"{file} is not a readable image ({error}); remove or replace it") from error
+        with Image.open(source) as image:
+            return min(LARGEST_DEFAULT, *image.size)
+    except UNREADABLE as error:
+        raise unreadable(source, error) from error

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -18,6 +19,8 @@ from nndl_suite.errors import DataError
 from nndl_suite.training.watch import Step, Watcher, ignore
 
 _DECODE_CHUNK = 256
+UNREADABLE = (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError)
+"""What Pillow raises at files that are broken, or no images."""
 
 
 class ImageStore(Protocol):
@@ -176,23 +179,30 @@ def file_set(name: str, store: FileImages, labels: Int64[Tensor, "n"] | None, cl
     )
 
 
-def decode(file: Path, size: int) -> UInt8[Tensor, "3 h w"]:
-    """One image file as RGB: shorter side resized to `size` with antialiasing, centre cropped.
+def decode(source: Path | BytesIO, size: int) -> UInt8[Tensor, "3 h w"]:
+    """One image file, or its bytes, as RGB: shorter side resized to `size` with antialiasing, centre cropped.
 
     Raises:
-        DataError: the file is not a readable image.
+        DataError: it is not a readable image.
     """
     try:
-        with Image.open(file) as image:
+        with Image.open(source) as image:
             image.draft("RGB", (size, size))  # lets JPEG decode at a fraction of its size, never below `size`
             rgb = image.convert("RGB")
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError) as error:
-        raise DataError(f"{file} is not a readable image ({error}); remove or replace it") from error
+    except UNREADABLE as error:
+        raise unreadable(source, error) from error
     scale = size / min(rgb.size)
     width, height = (max(size, round(side * scale)) for side in rgb.size)
     left, top = (width - size) // 2, (height - size) // 2
     resized = rgb.resize((width, height), Image.Resampling.BICUBIC).crop((left, top, left + size, top + size))
     return torch.from_numpy(np.asarray(resized).copy()).permute(2, 0, 1)
+
+
+def unreadable(source: Path | BytesIO, error: Exception) -> DataError:
+    """The error for an image that Pillow refuses; bytes have no name, so whoever reads them says whose they are."""
+    what = str(source) if isinstance(source, Path) else "it"
+    why = "of no known format" if isinstance(error, UnidentifiedImageError) else error
+    return DataError(f"{what} is not a readable image ({why}); remove or replace it")
 
 
 def fit_square(pixels: UInt8[Tensor, "b 3 h w"], size: int) -> UInt8[Tensor, "b 3 s s"]:

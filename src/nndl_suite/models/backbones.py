@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from difflib import get_close_matches
+from functools import partial
 from typing import Literal
 
 import timm
@@ -12,6 +13,7 @@ from torchvision.models import resnet
 from torchvision.models.resnet import BasicBlock
 
 from nndl_suite.errors import ConfigError, unknown_name
+from nndl_suite.models.small_maps import replace_convolutions
 
 Stem = Literal["auto", "cifar", "imagenet"]
 """How a ResNet begins. `cifar`: a 3x3 convolution of stride 1 and no pooling, so that a 32 px image keeps a 4x4 last
@@ -22,8 +24,8 @@ LARGEST_CIFAR_STEM = 64
 """Pixels. At 64 the ImageNet stem would leave a 2x2 last map."""
 
 
-def _resnet18_slim() -> nn.Module:
-    """ResNet-18 at a quarter of its width (0.7M parameters), in torchvision's key layout: trains on a laptop."""
+def _narrow_resnet18(width: int) -> nn.Module:
+    """ResNet-18 with `width` channels in its first stage, not 64, in torchvision's key layout: trains on a laptop."""
 
     def stage(channels_in: int, channels: int, stride: int) -> nn.Sequential:
         shortcut = None
@@ -32,17 +34,17 @@ def _resnet18_slim() -> nn.Module:
         return nn.Sequential(BasicBlock(channels_in, channels, stride, shortcut), BasicBlock(channels, channels))
 
     network = nn.Sequential()
-    network.add_module("conv1", nn.Conv2d(3, 16, 7, stride=2, padding=3, bias=False))
-    network.add_module("bn1", nn.BatchNorm2d(16))
+    network.add_module("conv1", nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False))
+    network.add_module("bn1", nn.BatchNorm2d(width))
     network.add_module("relu", nn.ReLU(inplace=True))
     network.add_module("maxpool", nn.MaxPool2d(3, stride=2, padding=1))
-    network.add_module("layer1", stage(16, 16, 1))
-    network.add_module("layer2", stage(16, 32, 2))
-    network.add_module("layer3", stage(32, 64, 2))
-    network.add_module("layer4", stage(64, 128, 2))
+    network.add_module("layer1", stage(width, width, 1))
+    network.add_module("layer2", stage(width, 2 * width, 2))
+    network.add_module("layer3", stage(2 * width, 4 * width, 2))
+    network.add_module("layer4", stage(4 * width, 8 * width, 2))
     network.add_module("avgpool", nn.AdaptiveAvgPool2d(1))
     network.add_module("flatten", nn.Flatten())
-    network.add_module("fc", nn.Linear(128, 1000))
+    network.add_module("fc", nn.Linear(8 * width, 1000))
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             _initialise(module)
@@ -53,7 +55,8 @@ _RESNETS: dict[str, Callable[[], nn.Module]] = {
     "resnet18": resnet.resnet18,
     "resnet34": resnet.resnet34,
     "resnet50": resnet.resnet50,
-    "resnet18-slim": _resnet18_slim,
+    "resnet18-slim": partial(_narrow_resnet18, 16),  # a quarter as wide: 0.7 M parameters
+    "resnet18-1m": partial(_narrow_resnet18, 20),  # 1.1 M
 }
 
 
@@ -79,7 +82,8 @@ def build_backbone(name: str, *, stem: Stem = "auto", image_size: int) -> Backbo
     """A backbone with fresh weights, drawn from torch's global generator (see `training.seeds.isolated_rng`).
 
     Args:
-        name: `resnet18`, `resnet34`, `resnet50` (torchvision's), `resnet18-slim` (a quarter as wide) or any timm model.
+        name: `resnet18`, `resnet34`, `resnet50` (torchvision's), `resnet18-slim` (a quarter as wide), `resnet18-1m`
+            (1.1 M parameters) or any timm model.
         stem: How a ResNet begins, see `Stem`.
         image_size: Height and width, in pixels, of the images it will see.
 
@@ -101,6 +105,11 @@ def build_classifier(name: str, *, num_classes: int, stem: Stem = "auto", image_
     return _network(name, num_classes=num_classes, stem=stem, image_size=image_size)[0]
 
 
+def backbones_like(name: str) -> list[str]:
+    """The ResNets by name, and those of timm's models whose names resemble this one."""
+    return [*_RESNETS, *get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)]
+
+
 def _network(
     name: str, *, num_classes: int, stem: Stem, image_size: int
 ) -> tuple[nn.Module, Literal["cifar", "imagenet"]]:
@@ -110,6 +119,7 @@ def _network(
     if stem not in ("auto", "cifar", "imagenet"):
         raise unknown_name("stem", stem, ("auto", "cifar", "imagenet"))
     network = _resnet(name, num_classes) if name in _RESNETS else _timm(name, num_classes, image_size)
+    replace_convolutions(network)
     first = getattr(network, "conv1", None)
     if not isinstance(first, nn.Conv2d) or not hasattr(network, "maxpool"):
         if stem == "cifar":
@@ -132,7 +142,7 @@ def _resnet(name: str, num_classes: int) -> nn.Module:
 
 def _timm(name: str, num_classes: int, image_size: int) -> nn.Module:
     if not timm.is_model(name):
-        raise unknown_name("backbone", name, [*_RESNETS, *get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)])
+        raise unknown_name("backbone", name, backbones_like(name))
     described = timm.get_pretrained_cfg(name)
     try:
         if described is not None and described.fixed_input_size:  # such a network is built for one image size

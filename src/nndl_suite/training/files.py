@@ -66,3 +66,18 @@ def read_json(path: Path) -> dict[str, Json]:
     if not isinstance(content, dict):
         raise RunError(f"{path} holds a JSON {type(content).__name__}, expected an object")
     return content
+
+
+def check_place(file: Path) -> None:
+    """Refuse a place where no file can be written, before the work that would be lost; its folder is made.
+
+    Raises:
+        RunError: the name is a folder's, or its folder cannot be made or written in.
+    """
+    if file.is_dir():
+        raise RunError(f"{file} is a folder; give the name of a file in it")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=file.parent).close()
+    except OSError as error:
+        raise RunError(f"cannot write in {file.parent}: {error.strerror or error}; choose another place") from error

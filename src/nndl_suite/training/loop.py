@@ -5,20 +5,17 @@ and take that state back.
 """
 
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import FrameType
 from typing import Protocol
 
 from torch import Tensor
 
-from nndl_suite.errors import ConfigError, Interrupted, NndlError
+from nndl_suite.errors import ConfigError, Interrupted, TrainingError
 from nndl_suite.training.checkpoints import Checkpoint, State, load_newest, save_checkpoint
 from nndl_suite.training.runs import RunFolder
+from nndl_suite.training.stopping import stop_requests
 from nndl_suite.training.watch import Step, Watcher, ignore
 
 _TELL_SECONDS = 0.2
@@ -101,13 +98,13 @@ def run_loop(
 
     Raises:
         Interrupted: somebody stopped the run; `--resume` goes on from the checkpoint.
-        NndlError: a logged figure is not finite.
+        TrainingError: a logged figure is not finite.
     """
     index, before = _resume(trainable, run)
     start = saved_at = told_at = time.monotonic()
     seconds = before
     figures: dict[str, float] = {}
-    with _stop_requests() as stop:
+    with stop_requests() as stop:
         while index < settings.total_steps and seconds < (settings.max_seconds or math.inf):
             metrics = trainable.step(index, _fraction(index, seconds, settings))
             index += 1
@@ -123,6 +120,7 @@ def run_loop(
                 watch(_progress(index, seconds, settings, figures))
                 told_at = time.monotonic()
             if stop.is_set() or time.monotonic() - saved_at >= settings.checkpoint_seconds:
+                _check_finite({name: float(value) for name, value in metrics.items()}, index, settings.stage)
                 save_checkpoint(run.checkpoints, Checkpoint(step=index, seconds=seconds, state=trainable.state()))
                 saved_at = time.monotonic()
             if stop.is_set():
@@ -146,10 +144,12 @@ def _fraction(index: int, seconds: float, settings: LoopSettings) -> float:
 
 
 def _check_finite(figures: Mapping[str, float], index: int, stage: str) -> None:
+    """So no checkpoint holds what a NaN has touched, and the last good one stays."""
+    rate = f" and rate {figures['learning_rate']:.3g}" if "learning_rate" in figures else ""
     for name, value in figures.items():
         if not math.isfinite(value):
-            raise NndlError(
-                f"{stage}: {name} is {value} at step {index}; lower the learning rate, or use --precision 32-true"
+            raise TrainingError(
+                f"{stage}: {name} is {value} at step {index}{rate}; lower the learning rate, or use --precision 32-true"
             )
 
 
@@ -159,27 +159,3 @@ def _progress(index: int, seconds: float, settings: LoopSettings, figures: Mappi
     if settings.max_seconds is not None and seconds / settings.max_seconds > done / total:
         done, total = min(seconds, settings.max_seconds), settings.max_seconds
     return Step(stage=settings.stage, done=done, total=total, metrics=figures)
-
-
-@contextmanager
-def _stop_requests() -> Generator[threading.Event, None, None]:
-    """An event that Ctrl-C and SIGTERM set; the second Ctrl-C interrupts at once.
-
-    Python delivers signals to the main thread only; elsewhere the event is never set and the caller is in charge.
-    """
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-
-    def request(number: int, frame: FrameType | None) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-
-    found = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in found.items():
-            signal.signal(number, handler if handler is not None else signal.SIG_DFL)

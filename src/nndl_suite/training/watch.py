@@ -1,7 +1,7 @@
 """How engines tell the outside what they are doing: they call a watcher, they never print."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,3 +22,8 @@ Watcher = Callable[[Step], None]
 
 def ignore(_: Step) -> None:
     """The watcher of a run that nobody watches."""
+
+
+def within(watch: Watcher, what: str) -> Watcher:
+    """A watcher that is told of stages as parts of something: "row 2 of 9, byol on cifar10: pretraining"."""
+    return lambda step: watch(replace(step, stage=f"{what}: {step.stage}"))

@@ -17,6 +17,12 @@ def student_interval(values: Sequence[float]) -> Interval:
     return mean - reach, mean + reach
 
 
+def share_interval(shares: Sequence[float]) -> Interval:
+    """The same of shares such as accuracies, cut to [0, 1]: with two runs Student's t reaches far."""
+    low, high = student_interval(shares)
+    return max(0.0, low), min(1.0, high)
+
+
 def wilson_interval(accuracy: float, n: int) -> Interval:
     """The 95 % score interval of a share of n images: what another test set of this size would do to one network."""
     z = float(ndtri(0.975))
