@@ -9,8 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nndl_suite.errors import ConfigError, DataError
-from nndl_suite.nerf.cameras import Camera, all_pixel_directions, pixel_directions
+from nndl_suite.errors import CaptureError, ConfigError, DataError
+from nndl_suite.nerf.cameras import (
+    CAMERA_MODELS,
+    Camera,
+    all_pixel_directions,
+    directions_where_any,
+    pixel_directions,
+)
 
 WIDTH, HEIGHT = 24, 18
 SMALL = {
@@ -80,6 +86,30 @@ def test_every_ray_projects_back_to_its_pixel_centre() -> None:
         assert table.shape == (HEIGHT, WIDTH, 3)
         np.testing.assert_allclose(np.linalg.norm(table, axis=-1), 1.0, atol=1e-12, err_msg=camera.model)
         np.testing.assert_allclose(answer["pixels"], pixels, atol=1e-4, err_msg=camera.model)
+
+
+@pytest.mark.colmap
+def test_every_model_of_colmap_is_here() -> None:
+    code = "import zlib, pycolmap; print(*pycolmap.CameraModelId.__members__)"
+    listed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(listed.stdout.split()) - {"INVALID"} == set(SMALL) == CAMERA_MODELS
+
+
+@pytest.mark.colmap
+def test_an_equidistant_fisheye_has_the_rays_of_its_formula_up_to_a_right_angle() -> None:
+    """theta = r / f, out to the corners; beyond 90 degrees COLMAP has no ray, and no wrong one is passed on."""
+    camera = Camera(model="FISHEYE", width=48, height=36, params=(14.0, 14.0, 24.0, 18.0))
+    (rays,) = directions_where_any([camera])
+    x, y = np.meshgrid(np.arange(48) + 0.5 - 24, np.arange(36) + 0.5 - 18)
+    radius = np.hypot(x, y)
+    theta = radius / 14.0
+    expected = np.stack([np.sin(theta) * x / radius, np.sin(theta) * y / radius, np.cos(theta)], axis=-1)
+    inside = theta < np.radians(89.9)
+    assert 0.05 < (~inside).mean() < 0.5
+    np.testing.assert_allclose(rays[inside], expected[inside], atol=1e-5)
+    assert np.isnan(rays[theta > np.radians(90.1)]).all()
+    with pytest.raises(CaptureError, match=r"of the 48 x 36 pixels of a FISHEYE camera have no ray"):
+        pixel_directions(camera)
 
 
 @pytest.mark.colmap

@@ -6,13 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trimesh
+from scipy.spatial.transform import Rotation
 
 from nndl_suite.errors import CaptureError, ConfigError
-from nndl_suite.nerf.export import Mesh, Region, extract_mesh, gather_points, save_mesh, save_point_cloud
+from nndl_suite.nerf.export import Mesh, Region, extract_mesh, gather_points, solid_region
+from nndl_suite.nerf.export_frame import out_of_field
+from nndl_suite.nerf.frame import Similarity
 from nndl_suite.nerf.path import look_at
 from nndl_suite.nerf.photos import PosedPhotos
 from nndl_suite.nerf.rendering import Rendering
 from nndl_suite.nerf.scene import Points
+from nndl_suite.nerf.surface_files import save_mesh, save_point_cloud
 
 CENTRE = np.array([0.1, -0.2, 0.3])
 RADIUS = 0.25
@@ -20,7 +24,7 @@ REGION = Region(centre=CENTRE, radius=0.4)
 CAMERAS = CENTRE + np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1.0]])
 
 
-LEVEL = np.log(2) / (0.02 * 2 * REGION.radius)  # half of the light over 2 % of the cube's side
+LEVEL = np.log(2) / (0.04 * 2 * REGION.radius)  # half of the light over 4 % of the cube's side
 
 
 def ball(points: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -56,8 +60,25 @@ def test_the_mesh_of_a_ball_is_a_closed_ball_without_the_floater(mesh: Mesh):
     np.testing.assert_allclose(np.linalg.norm(mesh.vertices - CENTRE, axis=-1), RADIUS, atol=0.01)
 
 
+def test_a_coarse_look_closes_in_on_what_is_solid():
+    wide = Region(centre=CENTRE + [0.1, 0.3, -0.2], radius=1.0)
+
+    def query(points: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        offset = points - CENTRE
+        box = (np.abs(offset) < [0.3, 0.1, 0.2]).all(axis=-1)
+        speck = np.linalg.norm(offset - [0.5, 0.7, 0.3], axis=-1) < 0.04
+        return (100.0 * (box | speck)).astype(np.float32), np.zeros_like(points)
+
+    found = solid_region(query, wide)
+    np.testing.assert_allclose(found.centre, CENTRE, atol=2 / 47)
+    assert 0.3 <= found.radius - np.abs(found.centre - CENTRE).max() < found.radius <= 0.3 + 3 * 2 / 47
+    empty = solid_region(lambda points, directions: (np.zeros(len(points), np.float32), points), wide)
+    assert empty == wide
+
+
 def test_vertices_have_the_colours_of_their_places(mesh: Mesh):
-    np.testing.assert_allclose(mesh.rgb / 255, mesh.vertices - CENTRE + 0.5, atol=0.005)
+    thickness = np.log(2) / LEVEL  # the colour is what is seen of this layer, not of its middle alone
+    np.testing.assert_allclose(mesh.rgb / 255, mesh.vertices - CENTRE + 0.5, atol=0.6 * thickness)
 
 
 def test_a_vertex_is_seen_from_the_camera_that_faces_it():
@@ -70,6 +91,40 @@ def test_a_vertex_is_seen_from_the_camera_that_faces_it():
     outward = (mesh.vertices - CENTRE) / np.linalg.norm(mesh.vertices - CENTRE, axis=-1, keepdims=True)
     # Six cameras on the axes at distance 1: from above a corner of the cube, 68 degrees off the normal.
     assert np.einsum("vc,vc->v", back, outward).min() > 0.33
+
+
+def test_a_soft_surface_has_the_colour_that_comes_through_it():
+    """White fog about a red core: from outside the core is what one sees, though the surface lies in the fog."""
+
+    def fogged(points: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        radius = np.linalg.norm(points - CENTRE, axis=-1)
+        density = np.where(radius < RADIUS - 0.005, 100 * LEVEL, np.where(radius < RADIUS + 0.002, 1.2 * LEVEL, 0))
+        colours = np.where(radius[:, None] < RADIUS - 0.005, [1.0, 0, 0], [1.0, 1, 1])
+        return density.astype(np.float32), colours.astype(np.float32)
+
+    mesh = extract_mesh(fogged, REGION, cameras=CAMERAS, resolution=64)
+    assert np.median(mesh.rgb[:, 1]) < 100  # of 255; its own place alone would say 255 or 0
+
+
+def test_a_simplified_mesh_is_the_same_ball_in_fewer_faces(mesh: Mesh):
+    fewer = extract_mesh(ball, REGION, cameras=CAMERAS, resolution=64, max_faces=1000)
+    assert len(mesh.faces) > 5000
+    assert 900 < len(fewer.faces) <= 1000
+    assert solid(fewer).is_watertight
+    assert solid(fewer).volume == pytest.approx(4 / 3 * np.pi * RADIUS**3, rel=0.03)
+    np.testing.assert_allclose(np.linalg.norm(fewer.vertices - CENTRE, axis=-1), RADIUS, atol=0.01)
+    np.testing.assert_allclose(fewer.rgb / 255, fewer.vertices - CENTRE + 0.5, atol=0.6 * np.log(2) / LEVEL)
+    with pytest.raises(ConfigError, match="max_faces"):
+        extract_mesh(ball, REGION, cameras=CAMERAS, resolution=64, max_faces=3)
+
+
+def test_what_is_exported_has_the_lengths_of_the_capture():
+    turn = Rotation.from_rotvec([0.3, -0.5, 0.9]).as_matrix()
+    field_from_world = Similarity(scale=0.25, rotation=turn, translation=np.array([1.0, 2, 3]))
+    there = np.random.default_rng(0).standard_normal((10, 3))
+    in_field = field_from_world.apply(there)
+    np.testing.assert_allclose(out_of_field(field_from_world, "original").apply(in_field), there, atol=1e-12)
+    np.testing.assert_allclose(out_of_field(field_from_world, "upright").apply(in_field), in_field * 4, atol=1e-12)
 
 
 def test_a_surface_that_leaves_the_cube_is_closed_at_its_wall():

@@ -14,7 +14,8 @@ from nndl_suite.nerf.kernels.composite import composite, distortion, ray_weights
 from nndl_suite.nerf.kernels.dense import TILE
 from nndl_suite.nerf.kernels.hash_grid import encode, encode_backward_adam, hash_layout
 from nndl_suite.nerf.kernels.marching import BINS, GRID, march, splat
-from nndl_suite.nerf.kernels.tiles import ENCODED, WEIGHTS, harmonics, shade, shade_and_learn
+from nndl_suite.nerf.kernels.nets import ENCODED, WEIGHTS, harmonics
+from nndl_suite.nerf.kernels.tiles import shade, shade_and_learn
 
 F = np.float32
 seeds = st.integers(0, 2**31)
@@ -215,13 +216,13 @@ def test_learning_follows_the_references_gradient(open_end: bool, samples: int):
     net = _random_net(rng, rays, samples)
     edges = np.sort(rng.random((rays, samples + 1)) * 4 + 0.05, axis=1).astype(F)
     target, background = rng.random((rays, 3)).astype(F), rng.random((rays, 3)).astype(F)
-    gain = np.exp(rng.normal(size=(rays, 3)) * 0.2).astype(F)
+    gain, through = np.exp(rng.normal(size=(rays, 3)) * 0.2).astype(F), rng.random(rays).astype(F)
     density, grad_encoding = np.empty(rays * samples, F), np.empty((ENCODED, rays * samples), F)
     gain_grad, losses, grad_weights = np.empty((rays, 3), F), np.empty((rays, 2), F), np.empty((2, WEIGHTS), F)
     shade_and_learn(
         net["weights"],
-        (net["encoding"], edges, net["directions"], target, background, gain),
-        (open_end, F(2), F(0.1), F(1e-6)),
+        (net["encoding"], edges, net["directions"], target, background, through, gain),
+        (open_end, F(2), F(0.1), F(1e-6), F(9)),
         (density, grad_encoding, gain_grad, losses),
         grad_weights,
     )
@@ -232,6 +233,9 @@ def test_learning_follows_the_references_gradient(open_end: bool, samples: int):
     sigma, rgb = sigma.view(rays, samples), rgb.view(rays, samples, 3)
     seen = reference.render(sigma, rgb, _double(edges), None if open_end else _double(background))
     error = (seen * log_gain.exp() - _double(target)).square().mean(dim=1)
+    if not open_end:
+        passed = reference.ray_weights(sigma, _double(edges))[1]
+        error = error + (passed - _double(through)).square() / 12
     places = reference.place_of(_double(edges), 2.0)
     spread = reference.distortion(reference.ray_weights(sigma, _double(edges))[0], places)
     (error + 0.1 * spread).sum().backward()
@@ -261,8 +265,9 @@ def test_samples_close_to_the_camera_learn_more_slowly():
 
     def gradient(close: float) -> np.ndarray:
         arrays = (np.empty(96, F), np.empty((ENCODED, 96), F), np.empty((4, 3), F), np.empty((4, 2), F))
-        rays = (net["encoding"], edges, net["directions"], np.zeros((4, 3), F), np.zeros((4, 3), F), np.ones((4, 3), F))
-        shade_and_learn(net["weights"], rays, (True, F(2), F(0), F(close)), arrays, np.empty((1, WEIGHTS), F))
+        nothing, gain = np.zeros((4, 3), F), np.ones((4, 3), F)
+        rays = (net["encoding"], edges, net["directions"], nothing, nothing, np.zeros(4, F), gain)
+        shade_and_learn(net["weights"], rays, (True, F(2), F(0), F(close), F(0)), arrays, np.empty((1, WEIGHTS), F))
         return arrays[1]
 
     middles = (edges[0, 1:] + edges[0, :-1]) / 2
@@ -270,14 +275,40 @@ def test_samples_close_to_the_camera_learn_more_slowly():
     np.testing.assert_allclose(gradient(1.0), gradient(0.01) * slowed, rtol=2e-3, atol=1e-8)
 
 
+def test_light_stopped_close_to_the_camera_costs_what_is_said():
+    rng = np.random.default_rng(7)
+    net = _random_net(rng, 4, 24)
+    edges = np.linspace(0.3, 1.7, 25, dtype=F)[None].repeat(4, axis=0)
+    target, gain = rng.random((4, 3)).astype(F), np.ones((4, 3), F)
+    found = (np.empty(96, F), np.empty((ENCODED, 96), F), np.empty((4, 3), F), np.empty((4, 2), F))
+    rays = (net["encoding"], edges, net["directions"], target, np.zeros_like(target), np.zeros(4, F), gain)
+    shade_and_learn(net["weights"], rays, (True, F(2), F(0), F(1), F(0.7)), found, np.empty((1, WEIGHTS), F))
+
+    encoding, far = _double(net["encoding"]), _double(edges)
+    toward = _double(np.repeat(net["directions"], 24, axis=0))
+    sigma, rgb = reference.shade(_double(net["weights"]), encoding.T, toward)
+    sigma, rgb = sigma.view(4, 24), rgb.view(4, 24, 3)
+    error = (reference.render(sigma, rgb, far, None) - _double(target)).square().mean(dim=1)
+    middles = (far[:, 1:] + far[:, :-1]) / 2
+    fog = (reference.ray_weights(sigma, far)[0] * (1 - middles).clamp_min(0)).sum(dim=1)
+    (error + 0.7 * fog).sum().backward()
+    slowed = middles.detach().clamp_max(1).square().ravel()
+    expected = encoding.grad * slowed
+    np.testing.assert_allclose(found[1], expected, rtol=2e-3, atol=2e-4 * float(expected.abs().max()))
+
+
 # marching
 
 
-def _march(grid: np.ndarray, *, samples: int = 24, uniform: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+def _march(
+    grid: np.ndarray, *, samples: int = 24, uniform: float = 0.0, bound: float = math.inf
+) -> tuple[np.ndarray, np.ndarray]:
     origins, directions = np.array([[-1, 0.01, 0.01]], F), np.array([[1, 0, 0]], F)
     edges, points = np.empty((1, samples + 1), F), np.empty((3, samples), F)
     jitter = np.full((1, samples + 1), 0.5, F)
-    march(origins, directions, grid, jitter, F(0.05), F(100), F(2), F(uniform), edges, points)
+    march(
+        origins, directions, grid, jitter, (F(0.05), F(100), F(2), F(bound)), F(uniform), edges, points, np.empty(1, F)
+    )
     return edges, points
 
 
@@ -315,6 +346,31 @@ def test_a_bin_beside_what_the_grid_knows_gets_samples_too():
     edges, _ = _march(grid.ravel(), samples=48)
     wall = 1 + 3 * 4 / GRID
     assert np.any((edges > wall - 4 / BINS) & (edges < wall - 0.2 / BINS))
+
+
+def test_in_a_ball_samples_keep_to_it_and_fill_the_cube():
+    grid = np.zeros(GRID**3, F)
+    origins, directions = np.array([[-3, 0, 0.5], [-3, 0, 2.5], [0.2, 0, 0]], F), np.array([[1, 0, 0]] * 3, F)
+    edges, points, thickness = np.empty((3, 25), F), np.empty((3, 72), F), np.empty(3, F)
+    reach = (F(0.05), F(100), F(100), F(2))
+    march(origins, directions, grid, np.full((3, 25), 0.5, F), reach, F(0.1), edges, points, thickness)
+    half = math.sqrt(2**2 - 0.5**2)
+    assert 3 - half < edges[0].min() < edges[0].max() < 3 + half
+    assert np.ptp(edges[0]) > 1.8 * half
+    assert np.ptp(edges[1]) == 0  # this ray passes the ball by
+    assert 0.05 <= edges[2].min() < edges[2].max() < 1.8  # and this one starts inside
+    x = -3 + (edges[0, 1:] + edges[0, :-1]) / 2
+    np.testing.assert_allclose(points[:, :24], [0.5 + x / 4, np.full(24, 0.5), np.full(24, 0.625)], atol=1e-6)
+    assert not thickness.any()
+
+
+def test_thickness_is_what_the_grid_sees():
+    grid = np.full(GRID**3, 0.3, F)
+    edges, points, thickness = np.empty((1, 25), F), np.empty((3, 24), F), np.empty(1, F)
+    rays = np.array([[-3, 0, 0]], F), np.array([[1, 0, 0]], F)
+    reach = (F(0.05), F(100), F(100), F(1))
+    march(*rays, grid, np.full((1, 25), 0.5, F), reach, F(0.1), edges, points, thickness)
+    assert thickness[0] == pytest.approx(0.3 * 2, rel=1e-3)
 
 
 def test_splatting_rises_fast_and_falls_slowly():

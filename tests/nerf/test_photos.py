@@ -1,12 +1,13 @@
 """Photos as flat arrays: the right bytes at the right place, rays that belong to them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from nndl_suite.errors import DataError
+from nndl_suite.errors import CaptureError, DataError
 from nndl_suite.nerf.cameras import Camera, pixel_directions
 from nndl_suite.nerf.frame import Similarity, field_frame
 from nndl_suite.nerf.photos import load_photos
@@ -116,6 +117,83 @@ def test_a_photo_at_another_size_than_its_camera(tmp_path: Path) -> None:
     )
     with pytest.raises(DataError, match="30 x 20 pixels, its camera 60 x 60"):
         load_photos(scene_of([file], [pinhole(60, 60)]), [0], field_from_world=STAY)
+
+
+def masked_scene(folder: Path, masks: list[np.ndarray | None], size: tuple[int, int] = (40, 24)) -> Scene:
+    files = [save(folder, f"{n}.png", noise(*size, seed=n)) for n in range(len(masks))]
+    scene = scene_of(files, [pinhole(*size)] * len(masks))
+    views = [
+        view if mask is None else replace(view, mask=save(folder, f"mask-{view.name}", mask))
+        for view, mask in zip(scene.views, masks, strict=True)
+    ]
+    return replace(scene, views=tuple(views))
+
+
+def test_masks_say_which_pixels_count(tmp_path: Path) -> None:
+    mask = np.random.default_rng(5).choice([0, 20, 235, 255], (24, 40)).astype(np.uint8)  # JPEG's black and white
+    photos = load_photos(masked_scene(tmp_path, [None, mask]), [0, 1], field_from_world=STAY)
+    assert photos.counted is not None
+    assert photos.counted.shape == (len(photos.pixels),)
+    assert photos.counted[:960].all()
+    np.testing.assert_array_equal(photos.counted[960:].reshape(24, 40), mask > 127)
+
+
+@pytest.mark.parametrize("max_side", [10, 7])
+def test_a_reduced_pixel_counts_if_all_that_it_covers_does(tmp_path: Path, max_side: int) -> None:
+    mask = np.full((24, 40), 255, np.uint8)
+    mask[5:9, 14:30] = 0
+    photos = load_photos(masked_scene(tmp_path, [mask]), [0], field_from_world=STAY, max_side=max_side)
+    assert photos.counted is not None
+    height, width = photos.sizes[0]
+    counted = photos.counted.reshape(height, width)
+    for y in range(height):
+        for x in range(width):
+            rows = slice(int(y * 24 / height), -int(-(y + 1) * 24 // height))
+            columns = slice(int(x * 40 / width), -int(-(x + 1) * 40 // width))
+            assert counted[y, x] == (mask[rows, columns] == 255).all()
+    assert 0 < counted.sum() < counted.size
+
+
+def test_masks_that_hide_nothing_are_none(tmp_path: Path) -> None:
+    white = np.full((24, 40), 255, np.uint8)
+    assert load_photos(masked_scene(tmp_path, [white, None]), [0, 1], field_from_world=STAY).counted is None
+
+
+@pytest.mark.colmap
+def test_pixels_without_a_ray_do_not_count(tmp_path: Path) -> None:
+    file = save(tmp_path, "a.png", noise(48, 36))
+    wide = Camera(model="FISHEYE", width=48, height=36, params=(14.0, 14.0, 24.0, 18.0))
+    photos = load_photos(scene_of([file], [wide]), [0], field_from_world=STAY)
+    x, y = np.meshgrid(np.arange(48) + 0.5 - 24, np.arange(36) + 0.5 - 18)
+    assert photos.counted is not None
+    np.testing.assert_array_equal(photos.counted.reshape(36, 48), np.hypot(x, y) / 14.0 < np.pi / 2)
+    np.testing.assert_allclose(np.linalg.norm(photos.directions, axis=1), 1, atol=1e-6)
+    wrong = Camera(model="FISHEYE", width=48, height=36, params=(4.0, 4.0, 24.0, 18.0))
+    with pytest.raises(CaptureError, match="not those of these photos"):
+        load_photos(scene_of([file], [wrong]), [0], field_from_world=STAY)
+
+
+def test_masks_of_another_shape_are_refused(tmp_path: Path) -> None:
+    scene = masked_scene(tmp_path, [np.zeros((40, 40), np.uint8)])
+    with pytest.raises(DataError, match=r"mask-0\.png is 40 x 40 pixels, its photo 40 x 24"):
+        load_photos(scene, [0], field_from_world=STAY)
+
+
+@pytest.mark.parametrize("drawn", ["stored", "seen"])
+def test_a_mask_turns_with_its_photo(tmp_path: Path, drawn: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photo = save(tmp_path, "a.png", noise(40, 24), exif=exif)
+    stored = np.full((24, 40), 255, np.uint8)
+    stored[:10, :10] = 0
+    upright = np.rot90(stored, -1)
+    mask = save(tmp_path, "mask.png", np.ascontiguousarray(stored if drawn == "stored" else upright))
+    for size, wanted in (((24, 40), upright), ((40, 24), stored)):
+        scene = scene_of([photo], [pinhole(*size)])
+        scene = replace(scene, views=(replace(scene.views[0], mask=mask),))
+        counted = load_photos(scene, [0], field_from_world=STAY).counted
+        assert counted is not None
+        np.testing.assert_array_equal(counted.reshape(size[::-1]), wanted == 255)
 
 
 def test_unreadable_photos_are_named(tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ from PIL import Image
 
 from nndl_suite.data.demo_capture import DISTANCE, LOOK_AT, make_demo_capture
 from nndl_suite.errors import CaptureError, ConfigError, Interrupted, RunError
-from nndl_suite.nerf import reconstructor
+from nndl_suite.nerf import make_surface
+from nndl_suite.nerf.readers import read_scene
 from nndl_suite.nerf.reconstructor import ColmapNerfReconstructor
 from nndl_suite.nerf.rendering import Rendering
 from nndl_suite.nerf.trainer import FieldTrainer
@@ -52,23 +53,33 @@ def test_the_result_holds_what_the_contract_names(finished: Path):
     result = json.loads((finished / "result.json").read_text())
     assert set(result) == {
         *("kind", "seconds", "seed", "test", "train_images", "test_images", "resolution", "steps", "train_seconds"),
-        *("render_seconds_per_frame", "poses", "poses_source", "note"),
+        *("render_seconds_per_frame", "poses", "poses_source", "note", "train", "gap", "lpips_missing"),
+        *("photo_size", "max_side", "error_scale", "held_out_poses", "test_unrefined"),
     }
     assert (result["kind"], result["seed"], result["steps"]) == ("nerf", 3, STEPS)
     assert (result["train_images"], result["test_images"], result["resolution"]) == (10, 2, [48, 36])
-    assert result["poses"] == {"registered": 12, "total": 12, "mean_reprojection_error": None}
+    assert result["poses"] == {
+        "registered": 12,
+        "total": 12,
+        "mean_reprojection_error": None,
+        "notes": [],
+    }
     assert (result["poses_source"], result["note"]) == ("given", None)
     assert set(result["test"]) == {"psnr", "ssim", "lpips", "per_image"}
     scores = result["test"]["per_image"]
     assert [score["name"] for score in scores] == ["images/0000.png", "images/0008.png"]
     assert result["test"]["psnr"] == pytest.approx(np.mean([score["psnr"] for score in scores]))
-    assert result["test"]["lpips"] is None
+    assert (result["test"]["lpips"] is None) == (result["lpips_missing"] is not None)
+    assert (result["photo_size"], result["max_side"]) == ([48, 36], 480)
+    assert len(result["train"]["names"]) == 2
+    assert not {*result["train"]["names"]} & {score["name"] for score in scores}
+    assert result["gap"]["psnr"] == pytest.approx(result["train"]["psnr"] - result["test"]["psnr"])
     assert 0 < result["train_seconds"] < result["seconds"]
 
 
 def test_the_held_out_photos_lie_beside_their_renderings(finished: Path, capture: Path):
     names = sorted(file.name for file in (finished / "views").iterdir())
-    assert names == ["0000-photo.jpg", "0000-render.jpg", "0008-photo.jpg", "0008-render.jpg"]
+    assert names == [f"{stem}-{kind}.jpg" for stem in ("0000", "0008") for kind in ("error", "photo", "render")]
     with Image.open(finished / "views/0008-photo.jpg") as kept, Image.open(capture / "images/0008.png") as photo:
         assert kept.size == photo.size
         assert np.abs(np.asarray(kept, int) - np.asarray(photo, int)).mean() < 8  # JPEG; another photo differs by 60
@@ -163,8 +174,26 @@ def test_videos_have_the_photos_size_and_go_where_they_are_told(finished: Path, 
     scene = json.loads((finished / "scene.json").read_text())
     expected = [camera["center"] for camera in scene["cameras"][:2]]
     np.testing.assert_allclose(travelled.poses[:, :, 3], expected, atol=1e-4)
+    assert travelled.fps == 30
     with pytest.raises(ConfigError, match="unknown path 'orbitt'; did you mean 'orbit'"):
         scan.render_path("orbitt", tmp_path / "x.mp4")
+
+
+def test_a_saved_path_is_in_the_captures_frame_and_leads_the_same_way_again(finished: Path, tmp_path: Path):
+    scan = ColmapNerfReconstructor.open(finished)
+    saved = tmp_path / "path.json"
+    first = scan.render_path("orbit", tmp_path / "a.mp4", frames=4, fps=12, size=32, save_path=saved)
+    cameras = json.loads(saved.read_text())["camera_path"]
+    centres = np.array([camera["camera_to_world"] for camera in cameras]).reshape(-1, 4, 4)[:, :3, 3]
+    np.testing.assert_allclose(np.linalg.norm(centres - LOOK_AT, axis=-1), DISTANCE, rtol=0.05)
+    again = scan.render_path(saved, tmp_path / "b.mp4", what="normal", samples=16)
+    np.testing.assert_allclose(again.poses, first.poses, atol=1e-9)
+    assert (again.size, again.fps, first.size) == ((43, 32), 12, (43, 32))
+    small = scan.render_path(saved, tmp_path / "c.mp4", size=(64, 48), quality="preview")
+    assert (small.size, small.fps, len(small.poses)) == ((32, 24), 4, 2)
+    with pytest.raises(ConfigError, match="did you mean 'preview'"):
+        scan.render_path(saved, tmp_path / "d.mp4", quality="previw")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.mp4", "b.mp4", "c.mp4", "path.json"]
 
 
 def test_exports_are_in_the_captures_own_frame(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -181,8 +210,8 @@ def test_exports_are_in_the_captures_own_frame(finished: Path, tmp_path: Path, m
         return Rendering(np.full((*depth.shape, 3), 0.5, np.float32), depth, (root > 0).astype(np.float32))
 
     scan = ColmapNerfReconstructor.open(finished)
-    monkeypatch.setitem(scan.__dict__, "field", SimpleNamespace(query=query))
-    monkeypatch.setattr(reconstructor, "render_view", render)
+    monkeypatch.setitem(scan.__dict__, "field", SimpleNamespace(query=query, settings=SimpleNamespace(bound=None)))
+    monkeypatch.setattr(make_surface, "render_view", render)
     scan.export_mesh(tmp_path / "mesh.ply", resolution=48)
     scan.export_point_cloud(tmp_path / "cloud.ply")
     for name in ("mesh.ply", "cloud.ply"):
@@ -190,6 +219,25 @@ def test_exports_are_in_the_captures_own_frame(finished: Path, tmp_path: Path, m
         radii = np.linalg.norm(vertices - LOOK_AT, axis=-1)
         assert len(vertices) > 200
         assert np.abs(radii / DISTANCE - 0.25).max() < 0.03
+    scan.export_mesh(tmp_path / "upright.glb", resolution=48, max_faces=500, frame="upright")
+    stood_up = trimesh.load(tmp_path / "upright.glb", force="mesh", process=False)
+    assert len(stood_up.faces) <= 500
+    np.testing.assert_allclose(np.linalg.norm(stood_up.vertices, axis=-1) / DISTANCE, 0.25, atol=0.04)
+    with pytest.raises(ConfigError, match="did you mean 'upright'"):
+        scan.export_mesh(tmp_path / "upright.glb", frame="uprigth")
+
+
+def test_exported_cameras_come_back_and_upright_ones_stand(finished: Path, tmp_path: Path):
+    scan = ColmapNerfReconstructor.open(finished)
+    scan.export_cameras(tmp_path / "transforms.json")
+    for before, after in zip(scan.scene.views, read_scene(tmp_path).views, strict=True):
+        np.testing.assert_allclose(after.world_from_camera, before.world_from_camera, atol=1e-9)
+    scan.export_cameras(tmp_path / "up" / "transforms.json", frame="upright")
+    stood_up = np.stack([view.world_from_camera for view in read_scene(tmp_path / "up").views])
+    np.testing.assert_allclose(np.linalg.norm(stood_up[:, :, 3], axis=-1), DISTANCE, rtol=0.05)
+    assert (stood_up[:, 2, 1] < -0.5).all()  # the pictures' down is the frame's -z
+    scan.export_cameras(tmp_path / "model")
+    assert {file.name for file in (tmp_path / "model").iterdir()} == {"cameras.txt", "images.txt", "points3D.txt"}
 
 
 def test_a_run_is_gone_on_with_only_as_it_was_started(finished: Path, capture: Path, tmp_path: Path):

@@ -7,7 +7,8 @@ import pytest
 
 from nndl_suite.errors import ConfigError
 from nndl_suite.nerf.field import Field, FieldSettings, new_field
-from nndl_suite.nerf.kernels.tiles import START_LOG_DENSITY, WEIGHTS
+from nndl_suite.nerf.kernels.marching import GRID
+from nndl_suite.nerf.kernels.nets import START_LOG_DENSITY, WEIGHTS
 from nndl_suite.nerf.rendering import render_rays, render_view
 from nndl_suite.nerf.sampling import Rays
 
@@ -20,6 +21,7 @@ def _fog(background: tuple[float, float, float] | None) -> Field:
     field = new_field(FieldSettings(log2_rows=8, finest=64, far=3.0, background=background), seed=0)
     assert field.weights.shape == (WEIGHTS,)
     field.weights[:] = 0
+    field.grid[:] = 1e-2  # evenly a little, or rays would be taken to meet nothing
     return field
 
 
@@ -43,6 +45,20 @@ def test_where_the_scene_goes_on_the_last_sample_takes_the_rest():
     seen = render_rays(_fog(None), _rays(10))
     np.testing.assert_allclose(seen.rgb, 0.5, atol=1e-5)
     assert seen.opacity.max() < 0.97
+
+
+def test_rays_that_meet_nothing_show_the_background():
+    field = _fog((0.2, 0.4, 0.6))
+    field.grid[:] = 0
+    field.grid.reshape(GRID, GRID, GRID)[: GRID // 2] = 1.0  # the grid knows the half below z = 0
+    rays = _rays(400)
+    seen = render_rays(field, rays)
+    below, above = rays.directions[:, 2] < -0.05, rays.directions[:, 2] > 0.05
+    np.testing.assert_array_equal(seen.rgb[above], np.tile(np.array([0.2, 0.4, 0.6], F), (above.sum(), 1)))
+    np.testing.assert_array_equal(seen.opacity[above], 0)
+    assert seen.opacity[below].min() > 0.3
+    alone = render_rays(field, Rays(rays.origins[below][:1], rays.directions[below][:1]))
+    np.testing.assert_allclose(alone.rgb[0], seen.rgb[below][0], atol=1e-6)
 
 
 def test_a_view_is_its_rays():

@@ -89,6 +89,16 @@ def test_a_frame_can_have_its_own_camera_and_a_missing_photo_is_counted(tmp_path
     assert (scene.poses.registered, scene.poses.total, scene.poses.missing) == (2, 3, ("gone.png",))
 
 
+def test_masks_of_frames_are_read_and_never_photos(tmp_path: Path) -> None:
+    write_photos(tmp_path, ["images/a.png", "images/b.png", "masks/a.png"])
+    file = transforms(tmp_path, ["images/a.png", "images/b.png"])
+    content = json.loads(file.read_text())
+    content["frames"][0]["mask_path"] = "masks\\a.png"  # as Windows writes it
+    file.write_text(json.dumps(content))
+    scene = read_scene(tmp_path)
+    assert [view.mask for view in scene.views] == [tmp_path / "masks" / "a.png", None]
+
+
 def test_blender_scenes_hold_out_their_own_test_file(tmp_path: Path) -> None:
     for split in ("train", "val", "test"):
         names = [f"./{split}/r_{n}" for n in range(3)]
@@ -123,6 +133,31 @@ BAD = {
     "negative focal length": ('{"fl_x": -1, "frames": [{"file_path": "a.png", "transform_matrix": 1}]}', "positive"),
     "angle": ('{"camera_angle_x": 4, "frames": [{"file_path": "a.png", "transform_matrix": 1}]}', "camera_angle_x"),
     "model": ('{"fl_x": 9, "camera_model": "ORTHO", "frames": [{"file_path": "a.png"}]}', "camera_model"),
+    "singular": (
+        '{"fl_x": 9, "frames": [{"file_path": "a.png", "transform_matrix": [[1,0,0,0],[0,1,0,0],[0,1,0,0]]}]}',
+        "no rotation",
+    ),
+    "all zero": (
+        '{"fl_x": 9, "frames": [{"file_path": "a.png", "transform_matrix": [[0,0,0,0],[0,0,0,0],[0,0,0,0]]}]}',
+        "no rotation",
+    ),
+    "NaN in the matrix": (
+        '{"fl_x": 9, "frames": [{"file_path": "a.png", "transform_matrix": [[1,0,0,NaN],[0,1,0,0],[0,0,1,0]]}]}',
+        "finite",
+    ),
+    "endless matrix": (
+        '{"fl_x": 9, "frames": [{"file_path": "a.png", "transform_matrix": [[1,0,0,1e999],[0,1,0,0],[0,0,1,0]]}]}',
+        "finite",
+    ),
+    "outside": ('{"fl_x": 9, "cx": 960, "cy": 540, "frames": [{"file_path": "a.png"}]}', "far outside the photo"),
+    "mask that is a number": (
+        '{"fl_x": 9, "frames": [{"file_path": "a.png", "mask_path": 3, "transform_matrix": %s}]}',
+        "mask_path",
+    ),
+    "mask that is not there": (
+        '{"fl_x": 9, "frames": [{"file_path": "a.png", "mask_path": "m.png", "transform_matrix": %s}]}',
+        "there is no mask",
+    ),
     "twice": (
         '{"fl_x": 9, "frames": [{"file_path": "a.png", "transform_matrix": %s}, {"file_path": "a.png"}]}',
         "twice",
@@ -222,6 +257,15 @@ def test_colmap_models(models: Path, kind: str) -> None:
         assert view.image.exists()
         np.testing.assert_allclose(view.world_from_camera[:, 3], item["centre"], atol=1e-9)
         np.testing.assert_allclose(scene.cameras[view.camera].params, item["params"])
+
+
+@pytest.mark.colmap
+def test_masks_lie_beside_the_photos_of_a_colmap_model(models: Path, tmp_path: Path) -> None:
+    shutil.copytree(models / "bin", tmp_path / "scene")
+    first = read_scene(tmp_path / "scene").views[0].name
+    write_photos(tmp_path / "scene" / "masks", [f"{first}.png"], mode="L")
+    masks = [view.mask for view in read_scene(tmp_path / "scene").views]
+    assert masks == [tmp_path / "scene" / "masks" / f"{first}.png", None, None, None, None, None]
 
 
 @pytest.mark.colmap

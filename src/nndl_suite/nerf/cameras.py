@@ -31,6 +31,8 @@ _NUM_PARAMS = {
     "EUCM": 6,
     "EQUIRECTANGULAR": 2,
 }
+CAMERA_MODELS = frozenset(_NUM_PARAMS)
+"""All that pycolmap 4 knows."""
 # The same camera with a focal length for each axis, and the distortion terms that it has besides, all zero.
 _TWO_FOCALS = {
     "SIMPLE_PINHOLE": ("PINHOLE", 0),
@@ -101,17 +103,22 @@ def pixel_directions(camera: Camera) -> Float64[np.ndarray, "h w 3"]:
 
 def all_pixel_directions(cameras: Sequence[Camera]) -> list[Float64[np.ndarray, "h w 3"]]:
     """`pixel_directions` of several cameras, for the price of one start of COLMAP where any of them is distorted."""
-    distorted = [camera for camera in cameras if not camera.model.endswith("PINHOLE")]
-    rays = iter(_colmap_directions(distorted))
-    found = [_pinhole_directions(camera) if camera.model.endswith("PINHOLE") else next(rays) for camera in cameras]
+    found = directions_where_any(cameras)
     for camera, directions in zip(cameras, found, strict=True):
-        lost = int((~np.isfinite(directions).all(axis=-1)).sum())
+        lost = int(np.isnan(directions[..., 0]).sum())
         if lost:
             raise CaptureError(
                 f"{lost} of the {camera.width} x {camera.height} pixels of a {camera.model} camera have no ray; "
                 "undistort or crop the photos"
             )
     return found
+
+
+def directions_where_any(cameras: Sequence[Camera]) -> list[Float64[np.ndarray, "h w 3"]]:
+    """`all_pixel_directions`, with NaN for pixels without a ray: beyond 90 degrees, or where a lens folds back."""
+    distorted = [camera for camera in cameras if not camera.model.endswith("PINHOLE")]
+    rays = iter(_colmap_directions(distorted))
+    return [_pinhole_directions(camera) if camera.model.endswith("PINHOLE") else next(rays) for camera in cameras]
 
 
 def _pinhole_directions(camera: Camera) -> Float64[np.ndarray, "h w 3"]:

@@ -1,6 +1,7 @@
 """Asking COLMAP, which runs in a child process (see `colmap_child` for why)."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from nndl_suite.errors import CaptureError
+from nndl_suite.errors import CaptureError, RunError
 from nndl_suite.training.files import Json
 from nndl_suite.training.watch import Step, Watcher, ignore
 
@@ -33,6 +34,7 @@ def ask_colmap(task: str, request: Mapping[str, Json], *, watch: Watcher = ignor
 
     Raises:
         CaptureError: COLMAP refused, aborted, or was killed.
+        RunError: the disk is full.
     """
     with tempfile.TemporaryDirectory(prefix="nndl-suite-") as scratch:
         arrays = Path(scratch) / "arrays.npz"
@@ -71,6 +73,8 @@ def _converse(child: "subprocess.Popen[bytes]", request: Mapping[str, Json], wat
         if "step" in answer:
             watch(Step(**answer["step"]))
         elif "error" in answer:
+            if re.search("disk is full|No space left", answer["error"]):
+                raise RunError(f"COLMAP cannot write: {answer['error']}; free some space or choose another --out")
             raise CaptureError(f"COLMAP: {answer['error']}")
         else:
             return answer["result"]

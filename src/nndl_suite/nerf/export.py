@@ -3,23 +3,17 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import trimesh
 from jaxtyping import Float32, Float64, Int64, UInt8
 from scipy import ndimage
 from skimage.measure import marching_cubes
-from trimesh.exchange.gltf import export_glb
-from trimesh.exchange.obj import export_obj
-from trimesh.exchange.ply import export_ply
 
 from nndl_suite.errors import CaptureError, ConfigError
 from nndl_suite.nerf.photos import PosedPhotos
 from nndl_suite.nerf.rendering import Rendering
 from nndl_suite.nerf.scene import Points
-from nndl_suite.training.files import write_atomically
 from nndl_suite.training.watch import Step, Watcher, ignore
 
 Query = Callable[
@@ -31,14 +25,19 @@ Query = Callable[
 Render = Callable[[Float32[np.ndarray, "h w 3"], Float32[np.ndarray, "3 4"]], Rendering]
 """The picture of a camera, from its pixels' directions in its own frame and its pose: `render_view` of a field."""
 
-POINT_CLOUD_SUFFIXES = (".ply",)
-MESH_SUFFIXES = (".glb", ".obj", ".ply")
+MAX_FACES = 200_000
+"""Triangles of a mesh unless asked otherwise: a GLB of about 5 MB, which any viewer opens at once."""
 _LEAST_OPACITY = 0.9
 """A pixel that lets more light through shows no surface."""
 _SMALLEST_PIECE = 0.01
 """Pieces of a mesh below this share of the largest one are floaters."""
-_SURFACE_THICKNESS = 0.02
+_COARSE = 48
+"""Grid points along each axis of the first look for what is solid."""
+_SURFACE_THICKNESS = 0.04
 """A surface is where light loses half its strength over this share of the cube's side."""
+
+_SHELL = range(-2, 7)
+"""Samples for a vertex's colour, in quarters of that thickness along the ray, from before the vertex to behind it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +57,39 @@ class Mesh:
     """Counter-clockwise seen from outside."""
     rgb: UInt8[np.ndarray, "v 3"]
     """sRGB."""
+
+
+def object_region(photos: PosedPhotos, bound: float | None) -> Region:
+    """The part of the field frame that holds the object: all of a field with an end, else what the photos show of it.
+
+    Args:
+        photos: One or more, the first of the usual camera; cameras stand at about 1 from the origin and look at it.
+        bound: The field's end, `FieldSettings.bound`.
+    """
+    if bound is not None:
+        return Region(centre=np.zeros(3), radius=bound)
+    height, width = photos.sizes[0]
+    start = photos.direction_starts[photos.camera_of[0]]
+    directions = photos.directions[start : start + height * width].reshape(height, width, 3)
+    edges = directions[[0, height // 2], [width // 2, 0]]  # the middles of the upper and the left edge
+    slopes = np.linalg.norm(edges[:, :2], axis=-1) / np.maximum(edges[:, 2], 1e-6)
+    return Region(centre=np.zeros(3), radius=float(min(slopes.max(), 0.8)))
+
+
+def solid_region(query: Query, region: Region, *, watch: Watcher = ignore) -> Region:
+    """The cube about what is solid in a region, by a coarse look at it: so that a fine grid is not spent on air.
+
+    For objects that stand alone. Where nothing is solid the region stays as it is.
+    """
+    density = _density_grid(query, region, _COARSE, watch)
+    solid = np.argwhere(_without_floaters(density, _level(region)) > _level(region))  # [s, 3]
+    if not len(solid):
+        return region
+    spacing = 2 * region.radius / (_COARSE - 1)
+    low, high = solid.min(axis=0), solid.max(axis=0)
+    centre = region.centre - region.radius + spacing * (low + high) / 2
+    radius = spacing * (float((high - low).max()) / 2 + 2)  # what is thinner than a cell may reach past the last one
+    return Region(centre=centre, radius=min(radius, region.radius))
 
 
 def gather_points(
@@ -101,6 +133,7 @@ def extract_mesh(
     *,
     cameras: Float64[np.ndarray, "n 3"],
     resolution: int = 192,
+    max_faces: int | None = MAX_FACES,
     watch: Watcher = ignore,
 ) -> Mesh:
     """The surface in a region's cube, by marching cubes (scikit-image) on the density.
@@ -110,61 +143,41 @@ def extract_mesh(
         region: Where to look.
         cameras: Where photos were taken from; a vertex is coloured as seen from the one that faces it best.
         resolution: Grid points along each axis; time and memory grow with its cube.
+        max_faces: A mesh with more triangles is simplified to this many (quadric error, Garland and Heckbert 1997);
+            None keeps them all.
         watch: Told of every slab of the grid.
 
     Returns:
         The mesh with outward normals; pieces below 1 % of the largest one are left out.
 
     Raises:
-        ConfigError: a resolution below 8.
+        ConfigError: a resolution below 8, or fewer than 4 faces.
         CaptureError: there is no surface in the region.
     """
     if resolution < 8:
         raise ConfigError(f"resolution must be >= 8 grid points, got {resolution}")
-    level = math.log(2) / (_SURFACE_THICKNESS * 2 * region.radius)
+    if max_faces is not None and max_faces < 4:
+        raise ConfigError(f"max_faces must be >= 4, the faces of the simplest solid, got {max_faces}")
+    level = _level(region)
     density = _without_floaters(_density_grid(query, region, resolution, watch), level)
     if not density.min() < level < density.max():
         raise CaptureError("there is no surface in the middle of the scene; train longer, or export a point cloud")
     spacing = 2 * region.radius / (resolution - 1)
-    vertices, faces, normals, _ = marching_cubes(density, level)
-    points = (vertices * spacing + region.centre - region.radius).astype(np.float32)
-    colours = _as_seen(query, points, normals.astype(np.float32), cameras.astype(np.float32))
+    vertices, faces, _, _ = marching_cubes(density, level)
     # scikit-image's triangles turn inwards where the density falls along the normal
-    return Mesh(vertices=points.astype(np.float64), faces=faces[:, ::-1].astype(np.int64), rgb=_bytes(colours))
+    shape = trimesh.Trimesh(vertices * spacing + region.centre - region.radius, faces[:, ::-1], process=False)
+    if max_faces is not None and len(shape.faces) > max_faces:
+        watch(Step(stage="simplifying the mesh", done=0, total=1))
+        shape = shape.simplify_quadric_decimation(face_count=max_faces)
+        watch(Step(stage="simplifying the mesh", done=1, total=1))
+    points, normals = shape.vertices.astype(np.float32), shape.vertex_normals.astype(np.float32)
+    colours = _as_seen(query, points, normals, cameras.astype(np.float32), math.log(2) / level)
+    return Mesh(vertices=points.astype(np.float64), faces=shape.faces.astype(np.int64), rgb=_bytes(colours))
 
 
-def save_point_cloud(points: Points, path: Path) -> None:
-    """Write a point cloud as binary PLY with colours.
-
-    Raises:
-        ConfigError: another suffix.
-    """
-    _check_suffix(path, POINT_CLOUD_SUFFIXES, "point cloud")
-    _write(path, export_ply(trimesh.PointCloud(points.xyz, points.rgb)))
-
-
-def save_mesh(mesh: Mesh, path: Path) -> None:
-    """Write a mesh with a colour at each vertex, in the format of the path's suffix: .glb, .obj or .ply.
-
-    In a GLB the surface shines by itself (`KHR_materials_unlit`): the photos' light is in the colours already. Its
-    colours are linear, as glTF wants them; the other formats keep sRGB.
-
-    Raises:
-        ConfigError: another suffix.
-    """
-    suffix = _check_suffix(path, MESH_SUFFIXES, "mesh")
-    if suffix == ".glb":
-        srgb = mesh.rgb / 255
-        linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
-        _write(path, export_glb(trimesh.Scene(_as_trimesh(mesh, _bytes(linear))), tree_postprocessor=_unlit))
-    elif suffix == ".ply":
-        _write(path, export_ply(_as_trimesh(mesh, mesh.rgb)))
-    else:
-        _write(path, export_obj(_as_trimesh(mesh, mesh.rgb)).encode())
-
-
-def _as_trimesh(mesh: Mesh, rgb: UInt8[np.ndarray, "v 3"]) -> trimesh.Trimesh:
-    return trimesh.Trimesh(mesh.vertices, mesh.faces, vertex_colors=rgb, process=False)
+def _level(region: Region) -> float:
+    """The density of a region's surfaces."""
+    return math.log(2) / (_SURFACE_THICKNESS * 2 * region.radius)
 
 
 def _density_grid(query: Query, region: Region, resolution: int, watch: Watcher) -> Float32[np.ndarray, "x y z"]:
@@ -197,8 +210,30 @@ def _as_seen(
     points: Float32[np.ndarray, "v 3"],
     normals: Float32[np.ndarray, "v 3"],
     cameras: Float32[np.ndarray, "n 3"],
+    thickness: float,
 ) -> Float32[np.ndarray, "v 3"]:
-    """Colours along directions that training has seen: from the camera most nearly above each point."""
+    """Colours along directions that training has seen: from the camera most nearly above each point.
+
+    Of a soft surface it is what that camera sees of it: the samples about the point, each with the share of the light
+    that it stops (arXiv 2003.08934, eq. 3).
+    """
+    directions = _from_the_best(points, normals, cameras)
+    step = np.float32(thickness / 4)
+    passed = np.ones(len(points), np.float32)
+    light, stopped = np.zeros_like(points), np.zeros(len(points), np.float32)
+    for place in _SHELL:
+        density, rgb = query(points + place * step * directions, directions)
+        weight = passed * -np.expm1(-density * step)
+        light += weight[:, None] * rgb
+        stopped += weight
+        passed -= weight
+    return light / np.maximum(stopped, 1e-9)[:, None]
+
+
+def _from_the_best(
+    points: Float32[np.ndarray, "v 3"], normals: Float32[np.ndarray, "v 3"], cameras: Float32[np.ndarray, "n 3"]
+) -> Float32[np.ndarray, "v 3"]:
+    """Directions in which the cameras look at the points that face them most."""
     best = np.full(len(points), -np.inf, np.float32)
     directions = np.zeros_like(points)
     for camera in cameras:
@@ -207,29 +242,8 @@ def _as_seen(
         faces = np.einsum("vc,vc->v", towards, normals)
         better = faces > best
         best[better], directions[better] = faces[better], -towards[better]
-    return query(points, directions)[1]
+    return directions
 
 
 def _bytes(colours: np.ndarray) -> UInt8[np.ndarray, "v 3"]:
     return (colours * 255 + 0.5).clip(0, 255).astype(np.uint8)
-
-
-def _unlit(tree: dict[str, Any]) -> None:
-    """Give every surface of a glTF tree a material that no lamp changes."""
-    tree["materials"] = [{"pbrMetallicRoughness": {"metallicFactor": 0.0}, "extensions": {"KHR_materials_unlit": {}}}]
-    tree["extensionsUsed"] = ["KHR_materials_unlit"]
-    for mesh in tree["meshes"]:
-        for primitive in mesh["primitives"]:
-            primitive["material"] = 0
-
-
-def _check_suffix(path: Path, known: tuple[str, ...], what: str) -> str:
-    suffix = path.suffix.lower()
-    if suffix not in known:
-        raise ConfigError(f"a {what}'s name must end in {' or '.join(known)}, got {path.name!r}")
-    return suffix
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda part: part.write_bytes(content))

@@ -4,6 +4,7 @@ A hash grid over contracted space feeds a density net and a colour net (`kernels
 up to date by training, tells where along a ray to look. All parameters are plain float32 arrays.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, cast
@@ -14,10 +15,12 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from nndl_suite.errors import ConfigError, RunError
+from nndl_suite.nerf.kernels import ONE_AT_A_TIME
 from nndl_suite.nerf.kernels.hash_grid import FEATURES, HashLayout, encode, hash_layout
 from nndl_suite.nerf.kernels.marching import GRID
-from nndl_suite.nerf.kernels.tiles import ENCODED, SHAPES, shade
-from nndl_suite.nerf.sampling import contract
+from nndl_suite.nerf.kernels.nets import ENCODED, SHAPES
+from nndl_suite.nerf.kernels.tiles import shade
+from nndl_suite.nerf.sampling import Reach, into_cube
 from nndl_suite.training.checkpoints import State, load_newest
 from nndl_suite.training.runs import RunFolder
 from nndl_suite.training.seeds import generator_for
@@ -40,6 +43,8 @@ class FieldSettings:
     far: float = 100.0
     knee: float = 2.0
     """Distance along a ray up to which samples are spaced evenly, and from which in inverse distance."""
+    bound: float | None = None
+    """Radius of the ball about the origin that holds everything; None: space has no end, and is contracted."""
     background: tuple[float, float, float] | None = None
     """The sRGB colour in [0, 1] behind everything. None: the scene goes on, and the last sample of a ray takes all
     the light that is left, as far things do (the photos have no alpha)."""
@@ -49,13 +54,15 @@ class FieldSettings:
             raise ConfigError(f"log2_rows must be from 8 to 24, got {self.log2_rows}")
         if self.finest < _COARSEST:
             raise ConfigError(f"finest must be >= {_COARSEST} cells, got {self.finest}")
-        if not 0 < self.near < self.knee < self.far:
-            raise ConfigError(f"need 0 < near < knee < far, got {self.near}, {self.knee}, {self.far}")
+        if not 0 < self.near < self.knee <= self.far:
+            raise ConfigError(f"need 0 < near < knee <= far, got {self.near}, {self.knee}, {self.far}")
+        if self.bound is not None and not self.bound > 0:
+            raise ConfigError(f"bound must be > 0, got {self.bound}")
 
     @property
-    def reach(self) -> tuple[float, float, float]:
-        """Near, far and knee."""
-        return self.near, self.far, self.knee
+    def reach(self) -> Reach:
+        """What kernels need to know of the extent."""
+        return self.near, self.far, self.knee, math.inf if self.bound is None else self.bound
 
     @property
     def layout(self) -> HashLayout:
@@ -73,7 +80,7 @@ class Field:
     weights: Float32[np.ndarray, "w"]
     """The matrices of both nets, one after the other; `kernels.tiles.SHAPES` says which."""
     grid: Float32[np.ndarray, "g"]
-    """The density grid, GRID^3 cells of contracted space, x fastest."""
+    """The density grid, GRID^3 cells of the unit cube, x fastest."""
 
     def query(
         self, points: Float32[np.ndarray, "n 3"], directions: Float32[np.ndarray, "n 3"]
@@ -83,15 +90,18 @@ class Field:
         rgb = np.empty((len(points), 3), np.float32)
         for start in range(0, len(points), _POINTS_AT_ONCE):
             part = slice(start, start + _POINTS_AT_ONCE)
-            cube = np.ascontiguousarray(0.5 + 0.25 * contract(points[part]).T, np.float32)
+            cube = np.ascontiguousarray(into_cube(points[part], self.settings.bound).T, np.float32)
             toward = np.ascontiguousarray(directions[part], np.float32)
-            density[part], rgb[part] = self.shade(cube, toward)
+            with ONE_AT_A_TIME:
+                density[part], rgb[part] = self.shade(cube, toward)
+        if self.settings.bound is not None:
+            density[np.linalg.norm(points, axis=1) > self.settings.bound] = 0
         return density, rgb
 
     def shade(
         self, cube: Float32[np.ndarray, "3 n"], directions: Float32[np.ndarray, "r 3"]
     ) -> tuple[Float32[np.ndarray, "n"], Float32[np.ndarray, "n 3"]]:
-        """As `query`, for points of the contracted unit cube; each direction serves n / r consecutive points."""
+        """As `query`, for points of the unit cube; each direction serves n / r consecutive points."""
         n = cube.shape[1]
         encoding = np.empty((ENCODED, n), np.float32)
         encode(cube, self.table, self.layout.cells, self.layout.starts, encoding)

@@ -1,12 +1,18 @@
-"""The frame in which a field is learned: z up, the object at the origin, the cameras at distance one."""
+"""The frame in which a field is learned: z up, the object at the origin, the cameras at distance one.
+
+An object that silhouettes bound gets a closer one (`hull`), in which it fills the unit ball.
+"""
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
 
-from nndl_suite.errors import CaptureError
+from nndl_suite.errors import CaptureError, RunError
 from nndl_suite.nerf.scene import Scene
+from nndl_suite.training.files import Json, read_json, write_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,10 +33,53 @@ class Similarity:
         centre = self.apply(pose[..., 3])[..., None]
         return np.concatenate([self.rotation @ pose[..., :3], centre], axis=-1)
 
+    def after(self, first: "Similarity") -> "Similarity":
+        """Both, `first` first."""
+        return Similarity(
+            scale=self.scale * first.scale,
+            rotation=self.rotation @ first.rotation,
+            translation=self.apply(first.translation),
+        )
+
     def inverse(self) -> "Similarity":
         """The way back."""
         back = self.rotation.T
         return Similarity(scale=1 / self.scale, rotation=back, translation=-(back @ self.translation) / self.scale)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FieldFrame:
+    """Where a field lies in the world."""
+
+    field_from_world: Similarity
+    bound: float | None = None
+    """Radius of the ball, in field units, that holds everything; None where space goes on."""
+
+
+def write_frame(file: Path, frame: FieldFrame) -> None:
+    """Keep a frame with its run."""
+    there = frame.field_from_world
+    rotation: list[Json] = [[float(value) for value in row] for row in there.rotation]
+    translation: list[Json] = [float(value) for value in there.translation]
+    write_json(file, {"scale": there.scale, "rotation": rotation, "translation": translation, "bound": frame.bound})
+
+
+def read_frame(file: Path) -> FieldFrame:
+    """The frame that `write_frame` kept.
+
+    Raises:
+        RunError: the file is damaged.
+    """
+    try:
+        kept: Any = read_json(file)
+        there = Similarity(
+            scale=float(kept["scale"]),
+            rotation=np.array(kept["rotation"], np.float64).reshape(3, 3),
+            translation=np.array(kept["translation"], np.float64).reshape(3),
+        )
+        return FieldFrame(field_from_world=there, bound=None if kept["bound"] is None else float(kept["bound"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{file} is damaged ({error!r}); train into another --out") from error
 
 
 def field_frame(scene: Scene) -> Similarity:

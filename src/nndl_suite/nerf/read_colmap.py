@@ -10,6 +10,7 @@ from jaxtyping import Float64
 from nndl_suite.errors import CaptureError, DataError
 from nndl_suite.nerf.cameras import Camera
 from nndl_suite.nerf.colmap import ask_colmap
+from nndl_suite.nerf.masks import find_masks
 from nndl_suite.nerf.scene import Points, PoseReport, Scene, View
 from nndl_suite.training.files import Json
 
@@ -48,8 +49,9 @@ def read_colmap(path: Path) -> Scene:
     poses = _inverse(answer.arrays["camera_from_world"])
     if not np.isfinite(poses).all():
         raise DataError(f"the COLMAP model in {told['folder']} has a pose that is not finite")
+    masks = find_masks(photos, names)
     views = tuple(
-        View(name=name, image=photos / name, camera=camera, world_from_camera=pose)
+        View(name=name, image=photos / name, camera=camera, world_from_camera=pose, mask=masks.get(name))
         for name, camera, pose in zip(names, told["camera_of"], poses, strict=True)
         if (photos / name).exists()
     )
@@ -88,16 +90,22 @@ def _report(path: Path, told: Any, views: tuple[View, ...]) -> PoseReport:
     there = {view.name for view in views}
     missing = [name for name in told["names"] if name not in there]
     total = told["total"]
+    why: dict[str, str] = {}
+    notes: tuple[str, ...] = ()
     if own.exists():
         try:
             written = json.loads(own.read_text(encoding="utf-8"))
             total = int(written["total"])
             missing += [str(name) for name in written["not_registered"]]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            why = {str(name): str(reason) for name, reason in written.get("why", {}).items()}
+            notes = tuple(map(str, written.get("notes", [])))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{own} is not what estimate_poses writes ({error!r}); estimate the poses again") from error
     return PoseReport(
         registered=len(views),
         total=total,
         mean_reprojection_error=told["mean_reprojection_error"],
         missing=tuple(missing),
+        why=why,
+        notes=notes,
     )

@@ -7,6 +7,7 @@ import numpy as np
 from nndl_suite.errors import CaptureError, DataError
 from nndl_suite.nerf.cameras import Camera
 from nndl_suite.nerf.capture import find_photos
+from nndl_suite.nerf.masks import find_masks
 from nndl_suite.nerf.read_transforms import nearest_rotation
 from nndl_suite.nerf.scene import PoseReport, Scene, View
 
@@ -30,6 +31,7 @@ def read_llff(folder: Path) -> Scene:
         raise DataError(f"{file} has {len(rows)} poses, but no photos: {error}") from error
     if len(photos) != len(rows):
         raise DataError(f"{file} has {len(rows)} poses for the {len(photos)} photos in {photos[0].parent}")
+    masks = find_masks(photos[0].parent, [photo.name for photo in photos])
     cameras: dict[Camera, int] = {}
     views: list[View] = []
     for number, (photo, row) in enumerate(zip(photos, rows.astype(np.float64), strict=True)):
@@ -48,6 +50,7 @@ def read_llff(folder: Path) -> Scene:
                 image=photo,
                 camera=cameras.setdefault(camera, len(cameras)),
                 world_from_camera=np.concatenate([nearest_rotation(axes, where), matrix[:, 3:4]], axis=1),
+                mask=masks.get(photo.name),
             )
         )
     report = PoseReport(registered=len(views), total=len(views), mean_reprojection_error=None)

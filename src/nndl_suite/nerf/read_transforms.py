@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
-from PIL import Image
 
 from nndl_suite.errors import DataError
 from nndl_suite.nerf.cameras import Camera
+from nndl_suite.nerf.decode import UNREADABLE, open_photo, reason
 from nndl_suite.nerf.scene import PoseReport, Scene, View
 
 _OPENGL_TO_OPENCV = np.diag([1.0, -1.0, -1.0])
@@ -68,6 +68,7 @@ def _scene(root: Path, files: list[Path]) -> Scene:
                 image=image,
                 camera=cameras.setdefault(camera, len(cameras)),
                 world_from_camera=_pose(frame.get("transform_matrix"), where),
+                mask=_mask(root, frame, where),
             )
     return Scene(
         root=root,
@@ -102,6 +103,18 @@ def _photo(root: Path, frame: Mapping[str, Any], where: str) -> tuple[str, Path 
     return str(path), None
 
 
+def _mask(root: Path, frame: Mapping[str, Any], where: str) -> Path | None:
+    given = frame.get("mask_path")
+    if given is None:
+        return None
+    if not isinstance(given, str) or not given or "\0" in given:
+        raise DataError(f"{where}: 'mask_path' must be the name of a mask, got {given!r}")
+    mask = root / PurePosixPath(given.replace("\\", "/"))
+    if not mask.is_file():
+        raise DataError(f"{where}: there is no mask {mask}; put it there, or take 'mask_path' out")
+    return mask
+
+
 def _number(fields: Mapping[str, Any], key: str, where: str) -> float | None:
     value = fields.get(key)
     if value is None:
@@ -118,6 +131,11 @@ def _camera(fields: Mapping[str, Any], image: Path, where: str) -> Camera:
     cx = _number(fields, "cx", where)
     cy = _number(fields, "cy", where)
     pinhole = (fx, fy, width / 2 if cx is None else cx, height / 2 if cy is None else cy)
+    if not (-width <= pinhole[2] <= 2 * width and -height <= pinhole[3] <= 2 * height):
+        raise DataError(
+            f"{where}: the principal point ({pinhole[2]:g}, {pinhole[3]:g}) lies far outside the photo of {width} x "
+            f"{height} pixels; are 'cx', 'cy', 'w' and 'h' of one size?"
+        )
     k1, k2, k3, k4, p1, p2 = (_number(fields, key, where) or 0.0 for key in ("k1", "k2", "k3", "k4", "p1", "p2"))
     model = fields.get("camera_model", "OPENCV")
     if fields.get("is_fisheye") is True or model == "OPENCV_FISHEYE":
@@ -147,10 +165,12 @@ def _size(fields: Mapping[str, Any], image: Path, where: str) -> tuple[int, int]
     if width is not None and height is not None:
         return round(width), round(height)
     try:
-        with Image.open(image) as opened:
+        with open_photo(image) as opened:
             return opened.size
-    except (OSError, ValueError) as error:
-        raise DataError(f"{where}: 'w' and 'h' are not given and {image} cannot be read: {error}") from error
+    except UNREADABLE as error:
+        raise DataError(
+            f"{where}: 'w' and 'h' are not given and {image} cannot be read: {reason(error, image)}"
+        ) from error
 
 
 def _focals(fields: Mapping[str, Any], width: int, height: int, where: str) -> tuple[float, float]:

@@ -1,43 +1,70 @@
 """From photos or a video of an object to a radiance field, its scores, and what can be made of it."""
 
+import os
 import time
-from collections.abc import Iterator
-from dataclasses import asdict
-from functools import cached_property, partial
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, cast
 
 import numpy as np
-from jaxtyping import Float32, Float64, UInt8
 
-from nndl_suite.errors import ConfigError, RunError, unknown_name
-from nndl_suite.nerf.evaluation import Evaluation, evaluate
-from nndl_suite.nerf.export import Mesh, Region, extract_mesh, gather_points, save_mesh, save_point_cloud
-from nndl_suite.nerf.field import Field, load_field
-from nndl_suite.nerf.frame import Similarity, field_frame
-from nndl_suite.nerf.outcome import result_fields, write_scene_file, write_views
-from nndl_suite.nerf.path import CameraPath, PathKind, interpolate, orbit, read_path, spiral
+from nndl_suite.data.catalog import default_data_root
+from nndl_suite.errors import ConfigError, RunError
+from nndl_suite.nerf.arrays import PhotoArrays, photo_arrays
+from nndl_suite.nerf.evaluation import Evaluation, evaluate, evenly_spaced
+from nndl_suite.nerf.export import MAX_FACES, Mesh
+from nndl_suite.nerf.export_frame import ExportFrame, moved, out_of_field
+from nndl_suite.nerf.field import Field, FieldSettings, load_field
+from nndl_suite.nerf.filming import Quality, What
+from nndl_suite.nerf.frame import FieldFrame, Similarity, field_frame, read_frame, write_frame
+from nndl_suite.nerf.hull import object_field, object_frame
+from nndl_suite.nerf.lpips import Lpips, NoLpips, find_lpips
+from nndl_suite.nerf.make_surface import make_cloud, make_mesh
+from nndl_suite.nerf.make_video import Wanted, make_video
+from nndl_suite.nerf.nearest import nearest_surface
+from nndl_suite.nerf.outcome import Scores, result_fields, write_scene_file, write_views
+from nndl_suite.nerf.path import CameraPath, PathKind
 from nndl_suite.nerf.photos import PosedPhotos, load_photos
 from nndl_suite.nerf.readers import has_poses, read_scene
-from nndl_suite.nerf.rendering import render_view
+from nndl_suite.nerf.refined_poses import with_refined_poses, write_refined_poses
+from nndl_suite.nerf.refinement import refined_poses
+from nndl_suite.nerf.refitting import refit_poses
 from nndl_suite.nerf.request import (
     Background,
     Budget,
+    Choice,
     PosesFrom,
     ReconstructionSettings,
     check_source,
     fingerprint,
     settle_budget,
 )
-from nndl_suite.nerf.scene import Points, PoseReport, Scene, hold_out
+from nndl_suite.nerf.scene import PoseReport, Scene, hold_out, stacked_poses, usual_view
 from nndl_suite.nerf.sfm import SfmSettings, estimate_poses
+from nndl_suite.nerf.surface_files import (
+    MESH_SUFFIXES,
+    POINT_CLOUD_SUFFIXES,
+    Y_UP,
+    check_suffix,
+    save_mesh,
+    save_point_cloud,
+)
 from nndl_suite.nerf.trainer import TrainSettings, train_field
-from nndl_suite.nerf.video import write_video
-from nndl_suite.training.checkpoints import load_newest
+from nndl_suite.nerf.write_cameras import write_colmap_text, write_transforms
+from nndl_suite.training.checkpoints import Checkpoint, State, load_newest
 from nndl_suite.training.fabric import Device
-from nndl_suite.training.files import Json
+from nndl_suite.training.files import Json, check_place
 from nndl_suite.training.runs import RunFolder, open_run, read_run
-from nndl_suite.training.watch import Step, Watcher, ignore
+from nndl_suite.training.watch import Watcher, ignore
+
+_POSE_RATE = 1e-3
+"""Of cameras that may move: degrees are made up for within some hundred steps, and exact poses stay near."""
+_MOST_SCORED_TRAINING = 8
+"""Training photos that are scored too, to tell the gap to the held-out ones: a few say it."""
+
+_FRAME_FILE = "frame.json"
 
 
 class ColmapNerfReconstructor:
@@ -57,7 +84,10 @@ class ColmapNerfReconstructor:
         max_side: int | None = 480,
         holdout: Literal["every8"] | float = "every8",
         background: Background = "white",
+        video_frames: int = 100,
+        refine_poses: Choice = "no",
         device: Device = "auto",
+        data_root: Path | str | None = None,
     ) -> None:
         """Check the request; nothing is read but names, and nothing is written.
 
@@ -69,22 +99,30 @@ class ColmapNerfReconstructor:
             max_side: Pixels on the longer side that photos are reduced to; None keeps their size.
             holdout: "every8", or the share of photos to keep for the score. Scenes that name test photos keep those.
             background: Behind photos with transparency.
+            video_frames: About how many frames of a video are used.
+            refine_poses: "yes" lets training move its cameras a little, for poses that are off by a pixel or more. Each
+                held-out pose is then refitted on the left half of its photo, and scored on the right half alone.
             device: "cpu", or "auto".
+            data_root: Where LPIPS finds its weights (see `lpips.find_lpips`); else `NNDL_SUITE_DATA`, else the user's
+                cache.
 
         Raises:
             ConfigError: a setting is outside what it may be.
             CaptureError: the source is missing, empty, or neither photos nor a video.
         """
         self.settings = ReconstructionSettings(
-            source=str(Path(source).resolve()),
+            source=os.path.realpath(source),  # Path.resolve fails on links that go round in circles
             seed=seed,
             poses=poses,
             max_side=max_side,
             holdout=holdout,
             background=background,
+            video_frames=video_frames,
+            refine_poses=refine_poses,
             device=device,
         )
         self.out = Path(out)
+        self._data_root = default_data_root(data_root)
         self._source = Path(source)
         self._run: RunFolder | None = None
         self._scores: Evaluation | None = None
@@ -92,7 +130,7 @@ class ColmapNerfReconstructor:
             check_source(self._source, poses)
 
     @classmethod
-    def open(cls, run: Path | str) -> "ColmapNerfReconstructor":
+    def open(cls, run: Path | str, *, data_root: Path | str | None = None) -> "ColmapNerfReconstructor":
         """Come back to a run, to score, render or export it.
 
         Raises:
@@ -102,7 +140,7 @@ class ColmapNerfReconstructor:
         folder = read_run(run, kind="nerf")
         asked = cast(dict[str, Any], folder.config()["settings"])
         settings = {name: value for name, value in asked.items() if name not in {"source", "files"}}
-        scan = cls(asked["source"], out=folder.path, **settings)
+        scan = cls(asked["source"], out=folder.path, data_root=data_root, **settings)
         scan._run = folder
         return scan
 
@@ -120,7 +158,8 @@ class ColmapNerfReconstructor:
         self._begin(resume=resume)
         if not self._uses_colmap or self._poses_file.exists():
             return self.scene.poses
-        estimate_poses(self._source, self.out / "poses", settings=SfmSettings(seed=self.settings.seed), watch=watch)
+        settings = SfmSettings(seed=self.settings.seed, video_frames=self.settings.video_frames)
+        estimate_poses(self._source, self.out / "poses", settings=settings, watch=watch)
         return self.scene.poses
 
     def fit(
@@ -154,9 +193,9 @@ class ColmapNerfReconstructor:
         budget = settle_budget(run, minutes, steps)
         before_training = time.monotonic() - started
         train, test = self.split
+        photos = self._settle_frame(self._load(train, watch))
         write_scene_file(self.out / "scene.json", self.scene, self.field_from_world, test)
-        photos = self._load(train, watch)
-        train_field(photos, self._train_settings(budget), run, watch=watch)
+        train_field(photos, self._train_settings(budget, photos), run, watch=watch)
         self.__dict__.pop("field", None)
         return self._score(before_training, watch)
 
@@ -176,76 +215,155 @@ class ColmapNerfReconstructor:
         """Render a video once round the object; `render_path` of "orbit"."""
         return self.render_path("orbit", path, frames=frames, fps=fps, watch=watch)
 
-    def render_path(
+    def render_path(  # noqa: PLR0913 - the public contract
         self,
         kind: PathKind | Path | str,
         path: Path | str,
         *,
         frames: int = 120,
-        fps: float = 30,
+        fps: float | None = None,
+        size: tuple[int, int] | int | None = None,
+        what: What = "rgb",
+        quality: Quality = "full",
+        samples: int = 32,
+        save_path: Path | str | None = None,
         watch: Watcher = ignore,
     ) -> CameraPath:
-        """Render a video along a camera path, with the size and lens of most training photos.
+        """Render a video along a camera path, without distortion.
 
         Args:
-            kind: "orbit", "interpolate", "spiral", or a camera-path file (see `path.read_path`).
+            kind: "orbit", "interpolate", "spiral", or a camera-path file (see `path_file.read_path`).
             path: The .mp4 to write.
             frames: Length; a file has its own.
-            fps: Frames a second.
+            fps: Frames a second; else the file's, else 30.
+            size: Width and height in pixels, or the height alone; else the file's, else that of most training photos as
+                they were trained on. An odd side loses a pixel.
+            what: "rgb", "depth" (inverse depth, one range of colours for the whole video) or "normal" (0.5 + 0.5 n with
+                z up).
+            quality: "preview" takes half the size, every third frame and 16 samples a ray.
+            samples: Samples a ray: 16, 24, 32, 48 or 96.
+            save_path: A .json to write the path to as well, in the capture's own frame.
             watch: Told of every frame.
 
         Returns:
-            The path in the field frame; its description says where it went.
+            The path in the field frame, with the angle, size and rate of the video; its description says where it went.
 
         Raises:
-            ConfigError: an unknown kind of path, or a name that does not end in .mp4.
+            ConfigError: an unknown kind of path, a name that does not end in .mp4, or a setting outside its range.
             DataError: the camera-path file is not one.
             RunError: nothing has been trained yet.
+            Interrupted: somebody stopped it; the video holds the frames until then.
         """
-        field = self.field
-        cameras = self.field_from_world.apply_pose(self._poses(self.split[0]))
-        travelled = self._camera_path(kind, cameras, frames)
-        directions = _usual_directions(self._usual_photo())
+        wanted = Wanted(
+            kind=kind,
+            frames=frames,
+            fps=fps,
+            size=size,
+            what=what,
+            quality=quality,
+            samples=samples,
+            save_path=save_path,
+        )
+        return make_video(
+            self.field,
+            self.scene,
+            self.split[0],
+            wanted,
+            Path(path),
+            field_from_world=self.field_from_world,
+            max_side=self.settings.max_side,
+            watch=watch,
+        )
 
-        def pictures() -> Iterator[UInt8[np.ndarray, "h w 3"]]:
-            for done, pose in enumerate(travelled.poses.astype(np.float32), start=1):
-                yield _bytes(render_view(field, directions, pose).rgb)
-                watch(Step(stage="rendering", done=done, total=len(travelled.poses)))
+    def export_point_cloud(self, path: Path | str, *, frame: ExportFrame = "original", watch: Watcher = ignore) -> None:
+        """Write what the training cameras see of the object as a coloured .ply.
 
-        write_video(pictures(), Path(path), fps=fps)
-        return travelled
-
-    def export_point_cloud(self, path: Path | str, *, watch: Watcher = ignore) -> None:
-        """Write what the training cameras see of the object as a coloured .ply, in the capture's own frame.
+        Args:
+            path: The file to write.
+            frame: "original", the capture's own, or "upright": z up, the object at the origin, the same lengths.
+            watch: Told of the progress.
 
         Raises:
-            ConfigError: another suffix.
+            ConfigError: another suffix, or an unknown frame.
             CaptureError: the field shows no surface.
             RunError: nothing has been trained yet.
         """
-        photos = self._load(self.split[0], watch)
-        seen = gather_points(partial(render_view, self.field), photos, _region(photos), watch=watch)
-        there = self.field_from_world.inverse().apply(seen.xyz)
-        save_point_cloud(Points(xyz=there, rgb=seen.rgb), Path(path))
+        there = out_of_field(self.field_from_world, frame)
+        check_suffix(Path(path), POINT_CLOUD_SUFFIXES, "point cloud")
+        check_place(Path(path))
+        photos = self._load_as_trained(self.split[0], watch)
+        save_point_cloud(make_cloud(self.field, photos, there, watch=watch), Path(path))
 
-    def export_mesh(self, path: Path | str, *, resolution: int = 192, watch: Watcher = ignore) -> None:
-        """Write the object's surface as a coloured .glb, .obj or .ply, in the capture's own frame.
+    def export_mesh(
+        self,
+        path: Path | str,
+        *,
+        resolution: int = 192,
+        max_faces: int | None = MAX_FACES,
+        frame: ExportFrame = "original",
+        watch: Watcher = ignore,
+    ) -> None:
+        """Write the object's surface as a coloured .glb, .obj or .ply.
 
         Args:
             path: The file to write.
             resolution: Grid points along each side of the cube about the object.
+            max_faces: Triangles that are kept; None keeps all.
+            frame: "original", the capture's own; or "upright": the object at the origin and stood up, with the same
+                lengths, y up in a .glb as its viewers expect and z up in the others.
             watch: Told of the progress.
 
         Raises:
-            ConfigError: another suffix, or a resolution below 8.
+            ConfigError: another suffix, an unknown frame, a resolution below 8, or fewer than 4 faces.
             CaptureError: the field holds no surface.
             RunError: nothing has been trained yet.
         """
-        cameras = self.field_from_world.apply_pose(self._poses(self.split[0]))[:, :, 3]
-        region = _region(self._usual_photo())
-        mesh = extract_mesh(self.field.query, region, cameras=cameras, resolution=resolution, watch=watch)
-        there = self.field_from_world.inverse().apply(mesh.vertices)
-        save_mesh(Mesh(vertices=there, faces=mesh.faces, rgb=mesh.rgb), Path(path))
+        there = out_of_field(self.field_from_world, frame)
+        suffix = check_suffix(Path(path), MESH_SUFFIXES, "mesh")
+        check_place(Path(path))
+        mesh = self.mesh(resolution=resolution, max_faces=max_faces, watch=watch)
+        turn = Y_UP if (frame, suffix) == ("upright", ".glb") else np.eye(3)
+        save_mesh(replace(mesh, vertices=there.apply(mesh.vertices) @ turn.T), Path(path))
+
+    def mesh(self, *, resolution: int = 192, max_faces: int | None = MAX_FACES, watch: Watcher = ignore) -> Mesh:
+        """The object's surface in the field frame; see `export_mesh`."""
+        usual = self._load((usual_view(self.scene, self.split[0]),))
+        cameras = self.field_from_world.apply_pose(stacked_poses(self.scene, self.split[0]))[:, :, 3]
+        return make_mesh(self.field, usual, cameras, resolution=resolution, max_faces=max_faces, watch=watch)
+
+    def export_cameras(self, path: Path | str, *, frame: ExportFrame = "original") -> None:
+        """Write the photos' cameras: to a .json as `transforms.json`, else as a folder with COLMAP's text model.
+
+        Poses are enough, nothing needs to be trained. The .json names which photos are held out here; COLMAP's text has
+        the sparse points, where the capture has any.
+
+        Args:
+            path: The .json, or the folder.
+            frame: "original", the capture's own, or "upright": z up, the object at the origin, the same lengths.
+
+        Raises:
+            ConfigError: a camera model or a photo's name that the format has no words for, or an unknown frame.
+            CaptureError: the poses have not been found yet.
+            RunError: the files cannot be written.
+        """
+        out = out_of_field(self.field_from_world, frame)
+        scene = with_refined_poses(self.scene, self._refined_file)
+        there = scene if frame == "original" else moved(moved(scene, self.field_from_world), out)
+        if Path(path).suffix.lower() == ".json":
+            write_transforms(there, Path(path), test=self.split[1])
+        else:
+            write_colmap_text(there, Path(path))
+
+    def arrays(self, *, watch: Watcher = ignore) -> PhotoArrays:
+        """All photos as they are trained on, with their cameras, as arrays: for a model of your own.
+
+        Poses are enough, nothing needs to be trained. Every call reads the photos anew.
+
+        Raises:
+            CaptureError: the poses have not been found yet.
+            DataError: a photo cannot be read.
+        """
+        return photo_arrays(self.scene, self._load(tuple(range(len(self.scene.views))), watch), self.split)
 
     @cached_property
     def scene(self) -> Scene:
@@ -261,10 +379,10 @@ class ColmapNerfReconstructor:
         """Indices into `scene.views` to train on, and to score."""
         return hold_out(self.scene, self.settings.holdout)
 
-    @cached_property
+    @property
     def field_from_world(self) -> Similarity:
-        """From the capture's own frame to the field's."""
-        return field_frame(self.scene)
+        """From the capture's own frame to the field's; training settles it."""
+        return self._frame.field_from_world
 
     @cached_property
     def field(self) -> Field:
@@ -276,6 +394,11 @@ class ColmapNerfReconstructor:
         if self._run is None:
             raise RunError(f"{self.out} has not been trained yet; call fit, or open a finished run")
         return load_field(self._run)
+
+    @cached_property
+    def _frame(self) -> FieldFrame:
+        file = self.out / _FRAME_FILE
+        return read_frame(file) if file.exists() else FieldFrame(field_from_world=field_frame(self.scene))
 
     @property
     def _poses_file(self) -> Path:
@@ -293,16 +416,30 @@ class ColmapNerfReconstructor:
             self._run = open_run(self.out, kind="nerf", settings=settings, resume=resume)
         return self._run
 
-    def _train_settings(self, budget: Budget) -> TrainSettings:
+    def _settle_frame(self, photos: PosedPhotos) -> PosedPhotos:
+        """Settle the run's frame, close about an object that silhouettes bound; the training photos in it."""
+        file = self.out / _FRAME_FILE
+        if not file.exists():
+            self._frame = object_frame(photos, self._frame)
+            write_frame(file, self._frame)
+        poses = self.field_from_world.apply_pose(stacked_poses(self.scene, self.split[0]))
+        return replace(photos, field_from_camera=poses.astype(np.float32))
+
+    def _train_settings(self, budget: Budget, photos: PosedPhotos) -> TrainSettings:
         return TrainSettings(
+            field=self._open_field(photos) if self._frame.bound is None else object_field(photos),
             seed=self.settings.seed,
             background=self.settings.background,
+            pose_rate=_POSE_RATE if self.settings.refine_poses == "yes" else 0.0,
             steps=budget.steps,
             max_seconds=None if budget.minutes is None else 60 * budget.minutes,
         )
 
-    def _poses(self, indices: tuple[int, ...]) -> Float64[np.ndarray, "n 3 4"]:
-        return np.stack([self.scene.views[index].world_from_camera for index in indices])
+    def _open_field(self, photos: PosedPhotos) -> FieldSettings:
+        """Of a scene that goes on."""
+        points = self.scene.points
+        seen = None if points is None else self.field_from_world.apply(points.xyz)
+        return FieldSettings(near=nearest_surface(photos, seen))
 
     def _load(self, indices: tuple[int, ...], watch: Watcher = ignore) -> PosedPhotos:
         return load_photos(
@@ -313,23 +450,23 @@ class ColmapNerfReconstructor:
             watch=watch,
         )
 
-    def _usual_photo(self) -> PosedPhotos:
-        """One training photo, of the camera that took most of them."""
-        of_camera = np.array([self.scene.views[index].camera for index in self.split[0]])
-        usual = int(np.bincount(of_camera).argmax())
-        return self._load((self.split[0][int(np.flatnonzero(of_camera == usual)[0])],))
+    def _load_as_trained(self, indices: tuple[int, ...], watch: Watcher) -> PosedPhotos:
+        """As `_load`, with the training cameras where they ended."""
+        photos, scene = self._load(indices, watch), with_refined_poses(self.scene, self._refined_file)
+        poses = self.field_from_world.apply_pose(stacked_poses(scene, indices))
+        return replace(photos, field_from_camera=poses.astype(np.float32))
 
-    def _camera_path(self, kind: PathKind | Path | str, cameras: np.ndarray, frames: int) -> CameraPath:
-        if kind == "orbit":
-            return orbit(cameras, frames=frames)
-        if kind == "spiral":
-            return spiral(cameras, frames=frames)
-        if kind == "interpolate":
-            return interpolate(cameras, frames=frames)
-        if Path(kind).suffix.lower() != ".json":
-            raise unknown_name("path", str(kind), [*get_args(PathKind), "FILE.json"])
-        read = read_path(Path(kind))
-        return CameraPath(poses=self.field_from_world.apply_pose(read.poses), description=read.description)
+    def _write_refined(self, checkpoint: Checkpoint) -> None:
+        """Where the training cameras went by a checkpoint of a run that moves them."""
+        train, frame = self.split[0], self.field_from_world
+        given = frame.apply_pose(stacked_poses(self.scene, train)).astype(np.float32)
+        refined = refined_poses(given, cast(Mapping[str, State], checkpoint.state["poses"]))
+        write_refined_poses(self._refined_file, self.scene, train, refined, frame)
+
+    @property
+    def _refined_file(self) -> Path:
+        """Where training moved cameras: where to."""
+        return self.out / "poses_refined.json"
 
     def _score(self, seconds_before: float, watch: Watcher) -> Evaluation:
         """Score the field, and write what there is to see and to know."""
@@ -337,35 +474,35 @@ class ColmapNerfReconstructor:
         field, run = self.field, self._begin(resume=True)
         checkpoint = load_newest(run.checkpoints)
         assert checkpoint is not None  # the field came from it
-        photos = self._load(self.split[1], watch)
-        scores = evaluate(field, photos, watch=watch)
-        write_views(self.out / "views", scores)
+        train, test = self.split
+        lpips = find_lpips(self._data_root)
+        metric = lpips if isinstance(lpips, Lpips) else None
+        some = evenly_spaced(train, min(len(test), _MOST_SCORED_TRAINING))
+        held_out = self._load(test, watch)
+        scored, unrefined = evaluate(field, held_out, lpips=metric, watch=watch), None
+        if "poses" in checkpoint.state:
+            self._write_refined(checkpoint)
+            refitted = refit_poses(field, held_out, seed=self.settings.seed, watch=watch)
+            stage = "scoring the halves that were not refitted on"
+            honest = evaluate(field, refitted, lpips=metric, part="right half", stage=stage, watch=watch)
+            scored, unrefined = honest, scored
+        seen = self._load_as_trained(some, watch)
+        scores = Scores(
+            test=scored,
+            test_unrefined=unrefined,
+            train=evaluate(field, seen, stage="scoring some training photos", watch=watch),
+            lpips_missing=lpips.reason if isinstance(lpips, NoLpips) else None,
+        )
+        write_views(self.out / "views", scores.test)
         fields = result_fields(
             scores,
             checkpoint,
-            self.scene.poses,
-            train_images=len(self.split[0]),
+            self.scene,
+            train_images=len(train),
             poses_source="colmap" if self._uses_colmap else "given",
+            max_side=self.settings.max_side,
         )
         seconds = seconds_before + checkpoint.seconds + time.monotonic() - started
         run.finish("nerf", seconds=seconds, seed=self.settings.seed, fields=fields)
-        self._scores = scores
-        return scores
-
-
-def _usual_directions(photo: PosedPhotos) -> Float32[np.ndarray, "h w 3"]:
-    height, width = photo.sizes[0]
-    return photo.directions.reshape(height, width, 3)
-
-
-def _region(photo: PosedPhotos) -> Region:
-    """What every picture shows of the space about the object: cameras stand at distance 1 and look at it."""
-    directions = _usual_directions(photo)
-    height, width = directions.shape[:2]
-    edges = directions[[0, height // 2], [width // 2, 0]]  # the middles of the upper and the left edge
-    slopes = np.linalg.norm(edges[:, :2], axis=-1) / np.maximum(edges[:, 2], 1e-6)
-    return Region(centre=np.zeros(3), radius=float(min(slopes.min(), 0.8)))
-
-
-def _bytes(image: Float32[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
-    return (image * 255 + 0.5).clip(0, 255).astype(np.uint8)
+        self._scores = scores.test
+        return scores.test

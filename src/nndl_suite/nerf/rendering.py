@@ -3,16 +3,19 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Int64
 
 from nndl_suite.errors import ConfigError
 from nndl_suite.nerf.field import Field
+from nndl_suite.nerf.kernels import ONE_AT_A_TIME
 from nndl_suite.nerf.kernels.composite import composite
 from nndl_suite.nerf.kernels.dense import TILE
-from nndl_suite.nerf.sampling import Rays, place_samples
+from nndl_suite.nerf.sampling import Rays, Samples, place_samples
 
 _RAYS_AT_ONCE = 4096
 _UNIFORM = 0.02
+_NOTHING = 1e-3
+"""Optical depth that no picture shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +51,34 @@ def render_rays(field: Field, rays: Rays, *, samples: int = 32) -> Rendering:
         part = slice(start, start + _RAYS_AT_ONCE)
         some = Rays(rays.origins[part], rays.directions[part])
         jitter = np.full((len(some.origins), samples + 1), 0.5, np.float32)
-        placed = place_samples(some, jitter, grid=field.grid, reach=field.settings.reach, uniform=_UNIFORM)
-        density, colours = field.shade(placed.points, some.directions)
-        composite(
-            density, colours, placed.edges, behind is None, np.array(behind or (0, 0, 0), np.float32),
-            rgb[part], depth[part], opacity[part],
-        )  # fmt: skip
+        with ONE_AT_A_TIME:
+            placed = place_samples(some, jitter, grid=field.grid, reach=field.settings.reach, uniform=_UNIFORM)
+            if behind is None:
+                _shade(field, some, placed, Rendering(rgb[part], depth[part], opacity[part]))
+                continue
+            # most of an object's picture is background: rays that meet nothing are not asked for
+            met = np.flatnonzero(placed.thickness > _NOTHING)
+            rgb[part], depth[part], opacity[part] = behind, placed.edges[:, -1], 0
+            if len(met):
+                seen = Rendering(rgb[part][met], depth[part][met], opacity[part][met])
+                _shade(field, Rays(some.origins[met], some.directions[met]), _taken(placed, met), seen)
+                rgb[part][met], depth[part][met], opacity[part][met] = seen.rgb, seen.depth, seen.opacity
     return Rendering(rgb, depth, opacity)
+
+
+def _taken(placed: Samples, rays: Int64[np.ndarray, "k"]) -> Samples:
+    """The samples of some of the rays."""
+    count, samples = len(placed.edges), placed.edges.shape[1] - 1
+    points = placed.points.reshape(3, count, samples)[:, rays].reshape(3, -1)
+    return Samples(placed.edges[rays], points, placed.thickness[rays])
+
+
+def _shade(field: Field, rays: Rays, placed: Samples, seen: Rendering) -> None:
+    """Fill `seen` with what rays show."""
+    behind = field.settings.background
+    density, colours = field.shade(placed.points, rays.directions)
+    ground = np.array(behind or (0, 0, 0), np.float32)
+    composite(density, colours, placed.edges, behind is None, ground, seen.rgb, seen.depth, seen.opacity)
 
 
 def render_view(

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 from nndl_suite.errors import CaptureError, ConfigError, RunError, unknown_name
-from nndl_suite.nerf.capture import VIDEO_SUFFIXES, find_photos, is_video
+from nndl_suite.nerf.capture import FEWEST_PHOTOS, find_photos
+from nndl_suite.nerf.clip import VIDEO_SUFFIXES, is_video
 from nndl_suite.nerf.readers import has_poses
 from nndl_suite.training.fabric import Device, resolve_device
 from nndl_suite.training.files import read_json, write_json
@@ -14,6 +15,7 @@ from nndl_suite.training.runs import RunFolder
 
 PosesFrom = Literal["auto", "given", "colmap"]
 Background = Literal["white", "black", "random"]
+Choice = Literal["no", "yes"]
 
 _DEFAULT_MINUTES = 5.0
 
@@ -33,6 +35,10 @@ class ReconstructionSettings:
     """Which photos are kept for the score; see `scene.hold_out`."""
     background: Background = "white"
     """Behind photos with transparency."""
+    video_frames: int = 100
+    """About how many frames of a video are used."""
+    refine_poses: Choice = "no"
+    """Whether training moves its cameras a little to where the field agrees with their photos."""
     device: Device = "auto"
 
     def __post_init__(self) -> None:
@@ -40,10 +46,14 @@ class ReconstructionSettings:
             raise unknown_name("poses", self.poses, get_args(PosesFrom))
         if self.background not in get_args(Background):
             raise unknown_name("background", self.background, get_args(Background))
+        if self.refine_poses not in get_args(Choice):
+            raise unknown_name("refine_poses", str(self.refine_poses), get_args(Choice))
         if self.max_side is not None and self.max_side < 32:
             raise ConfigError(f"max_side must be >= 32 pixels, got {self.max_side}")
         if self.holdout != "every8" and not (isinstance(self.holdout, float) and 0 < self.holdout < 1):
             raise ConfigError(f"holdout must be 'every8' or a share between 0 and 1, got {self.holdout!r}")
+        if self.video_frames < FEWEST_PHOTOS:
+            raise ConfigError(f"video_frames must be >= {FEWEST_PHOTOS}, got {self.video_frames}")
         if self.seed < 0:
             raise ConfigError(f"seed must be >= 0, got {self.seed}")
         if self.device == "cuda":
@@ -94,4 +104,4 @@ def fingerprint(source: Path) -> str:
     """Names and sizes of a capture's files: enough to notice that a resumed run has got another one."""
     files = sorted(file for file in source.rglob("*") if file.is_file()) if source.is_dir() else [source]
     listing = "\n".join(f"{file.relative_to(source.parent)} {file.stat().st_size}" for file in files)
-    return hashlib.sha256(listing.encode()).hexdigest()
+    return hashlib.sha256(listing.encode(errors="surrogateescape")).hexdigest()

@@ -25,7 +25,9 @@ class Samples:
     edges: Float32[np.ndarray, "r s+1"]
     """Distances that bound the intervals."""
     points: Float32[np.ndarray, "3 n"]
-    """Middles of the intervals in the contracted unit cube, ray after ray, n = r * s."""
+    """Middles of the intervals in the unit cube, ray after ray, n = r * s."""
+    thickness: Float32[np.ndarray, "r"]
+    """The optical depth that the density grid sees along each ray, about."""
 
 
 def contract(points: Float32[np.ndarray, "n 3"]) -> Float32[np.ndarray, "n 3"]:
@@ -40,6 +42,11 @@ def uncontract(points: Float32[np.ndarray, "n 3"]) -> Float32[np.ndarray, "n 3"]
     return points / (norm * (2 - norm))
 
 
+def into_cube(points: Float32[np.ndarray, "n 3"], bound: float | None) -> Float32[np.ndarray, "n 3"]:
+    """Places in the unit cube that a field fills: all of space, contracted, or the ball of radius `bound`."""
+    return 0.5 + 0.25 * contract(points) if bound is None else 0.5 + 0.5 / bound * points
+
+
 def pixel_rays(photos: PosedPhotos, pixels: Int64[np.ndarray, "r"]) -> tuple[Rays, Int64[np.ndarray, "r"]]:
     """The rays through pixels, given as rows of `photos.pixels`, and the photo that each belongs to."""
     photo = np.searchsorted(photos.starts, pixels, side="right") - 1
@@ -49,12 +56,22 @@ def pixel_rays(photos: PosedPhotos, pixels: Int64[np.ndarray, "r"]) -> tuple[Ray
     return Rays(np.ascontiguousarray(poses[:, :, 3]), directions), photo
 
 
+Reach = tuple[float, float, float, float]
+"""Near, far and knee of a field, and the radius of the ball that bounds it, or infinity."""
+
+
+def single(reach: Reach) -> tuple[np.float32, np.float32, np.float32, np.float32]:
+    """A reach as kernels take it."""
+    near, far, knee, bound = reach
+    return np.float32(near), np.float32(far), np.float32(knee), np.float32(bound)
+
+
 def place_samples(
     rays: Rays,
     jitter: Float32[np.ndarray, "r s+1"],
     *,
     grid: Float32[np.ndarray, "g"],
-    reach: tuple[float, float, float],
+    reach: Reach,
     uniform: float,
 ) -> Samples:
     """Cut each ray into intervals that are short where the density grid says that light stops.
@@ -64,11 +81,11 @@ def place_samples(
         jitter: Where in its own stretch of equal share each edge falls, in [0, 1); 0.5 for a picture, random for
             training.
         grid: The field's density grid.
-        reach: Near, far and knee of the field's settings.
+        reach: The field's.
         uniform: The part of the samples that is spread evenly, whatever the grid says, in [0, 1].
     """
     edges = np.empty_like(jitter)
     points = np.empty((3, len(jitter) * (jitter.shape[1] - 1)), np.float32)
-    near, far, knee = (np.float32(distance) for distance in reach)
-    march(rays.origins, rays.directions, grid, jitter, near, far, knee, np.float32(uniform), edges, points)
-    return Samples(edges, points)
+    thickness = np.empty(len(jitter), np.float32)
+    march(rays.origins, rays.directions, grid, jitter, single(reach), np.float32(uniform), edges, points, thickness)
+    return Samples(edges, points, thickness)

@@ -1,7 +1,8 @@
 """A scene: photos with known cameras, and the frame in which the field is learned."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,8 @@ class View:
     """Index into `Scene.cameras`."""
     world_from_camera: Float64[np.ndarray, "3 4"]
     """OpenCV axes (x right, y down, z forward), the world's own units."""
+    mask: Path | None = None
+    """White where the photo counts, black where it does not; None where all of it counts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +46,10 @@ class PoseReport:
     """Pixels; None where the poses came without the points that would tell."""
     missing: tuple[str, ...] = ()
     """The photos that got none, or whose file is not there."""
+    why: Mapping[str, str] = field(default_factory=dict[str, str])
+    """The reason for each of the missing of which one is known."""
+    notes: tuple[str, ...] = ()
+    """What else a person should know of how the poses came about, a sentence each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,3 +93,14 @@ def hold_out(scene: Scene, rule: str | float) -> tuple[tuple[int, ...], tuple[in
             f"{count} views leave {len(train)} to train on and {len(test)} to score: choose another hold-out"
         )
     return tuple(train), tuple(test)
+
+
+def stacked_poses(scene: Scene, indices: Sequence[int]) -> Float64[np.ndarray, "n 3 4"]:
+    """`world_from_camera` of some views."""
+    return np.stack([scene.views[index].world_from_camera for index in indices])
+
+
+def usual_view(scene: Scene, indices: Sequence[int]) -> int:
+    """The first of some views that the camera took which took most of them."""
+    of_camera = [scene.views[index].camera for index in indices]
+    return indices[of_camera.index(int(np.bincount(of_camera).argmax()))]

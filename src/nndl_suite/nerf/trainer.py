@@ -8,16 +8,20 @@ from typing import Literal, cast
 import numpy as np
 import torch
 from jaxtyping import Float32, Int64
-from torch import Generator, Tensor
+from torch import Tensor
 
 from nndl_suite.errors import ConfigError, NndlError
+from nndl_suite.nerf.drawing import draw_pixels, pixel_pools, pixel_targets
 from nndl_suite.nerf.field import CHUNKS, Field, FieldSettings, field_from_state, new_field
+from nndl_suite.nerf.hull import hull_cells
 from nndl_suite.nerf.kernels.adam import adam_touched
 from nndl_suite.nerf.kernels.dense import TILE
 from nndl_suite.nerf.kernels.hash_grid import encode, encode_backward_adam
-from nndl_suite.nerf.kernels.marching import splat
-from nndl_suite.nerf.kernels.tiles import ENCODED, WEIGHTS, shade_and_learn
+from nndl_suite.nerf.kernels.marching import GRID, splat
+from nndl_suite.nerf.kernels.nets import ENCODED, WEIGHTS
+from nndl_suite.nerf.kernels.tiles import shade_and_learn
 from nndl_suite.nerf.photos import PosedPhotos
+from nndl_suite.nerf.refinement import WARMUP_STEPS, PoseRefinement, ray_gradients
 from nndl_suite.nerf.rendering import check_samples
 from nndl_suite.nerf.sampling import Samples, pixel_rays, place_samples
 from nndl_suite.training.checkpoints import State
@@ -29,7 +33,9 @@ from nndl_suite.training.watch import Step, Watcher, ignore
 DEFAULT_STEPS = 3000
 """A few minutes on two cores."""
 _NO_LIMIT = 10**9
-_WARMUP_STEPS = 20
+_HULL_DENSITY = 10.0
+"""What the density grid starts with where the silhouettes leave room, times the radius of the field."""
+_RISING_STEPS = 20
 _RISE, _FALL = np.float32(0.5), np.float32(0.1)
 """How fast the density grid follows the samples, upwards and downwards."""
 
@@ -54,19 +60,24 @@ class TrainSettings:
     """Adam's learning rate of the hash table."""
     rate_nets: float = 5e-3
     rate_exposure: float = 1e-3
+    pose_rate: float = 0.0
+    """Of the corrections of the training photos' cameras (field units, radians); 0: poses are taken as they are."""
     last_rate: float = 0.03
     """What is left of the rates at the end of their cosine."""
     decay: float = 0.0
     """L2 weight of the table's touched entries."""
     spread: float = 2e-3
     """Weight of the distortion loss, which keeps the light of a ray from being stopped here and there (floaters)."""
-    close: float = 0.5
+    close: float = 0.8
     """Distance from the camera, in field units, below which samples learn more slowly."""
+    fog: float = 3e-3
+    """What light costs that is stopped right before the camera, falling to nothing at `close`. Before a plain wall fog
+    explains one photo as well as the wall does, and no other photo denies it."""
     exposure: bool = True
     """Solve a gain for each training photo and channel; their logarithms average to 0, and pictures are without."""
     background: Literal["white", "black", "random"] = "white"
-    """What lies behind photos with alpha; after training on "random", pictures are rendered on white. Photos without
-    alpha show a scene that goes on, and this is not used."""
+    """What pictures show behind photos with alpha; "random" shows white. Training does not depend on it: before one
+    colour alone, a field learns to paint it. Photos without alpha show a scene that goes on, and this is not used."""
     field: FieldSettings = field(default_factory=FieldSettings)
 
     def __post_init__(self) -> None:
@@ -75,6 +86,8 @@ class TrainSettings:
             raise ConfigError(f"samples_per_step must be >= {TILE}, got {self.samples_per_step}")
         if not 0 < self.uniform <= 1:
             raise ConfigError(f"uniform must be in (0, 1], got {self.uniform}")
+        if not 0 <= self.pose_rate < 1:
+            raise ConfigError(f"pose_rate must be in [0, 1), got {self.pose_rate}")
 
     @property
     def most_steps(self) -> int:
@@ -150,11 +163,15 @@ class FieldTrainer:
         self.photos = photos
         self.settings = settings
         self._has_alpha = photos.pixels.shape[1] == 4
+        self._pools = pixel_pools(photos, settings.field.bound)
         behind = (0.0, 0.0, 0.0) if settings.background == "black" else (1.0, 1.0, 1.0)
         self.field = new_field(replace(settings.field, background=behind if self._has_alpha else None), settings.seed)
         self._table, self._weights = _Learned.fresh(self.field.table), _Learned.fresh(self.field.weights)
         self._log_gain = _Learned.fresh(np.zeros((len(photos.names), 3), np.float32))
+        self._refinement = PoseRefinement(photos.field_from_camera) if settings.pose_rate > 0 else None
         self._grad_table = np.zeros_like(self.field.table)
+        if self.field.settings.bound is not None:
+            self._start_from_hull(self.field.settings.bound)
         rays, n = settings.rays, settings.rays * settings.samples
         self._encoding, self._grad_encoding = np.empty((ENCODED, n), np.float32), np.empty((ENCODED, n), np.float32)
         self._density, self._losses = np.empty(n, np.float32), np.empty((rays, 2), np.float32)
@@ -169,40 +186,43 @@ class FieldTrainer:
         """
         settings, now = self.settings, self.field
         generator = generator_for(settings.seed, "rays", index)
-        pixels = torch.randint(len(self.photos.pixels), (settings.rays,), generator=generator).numpy()
+        pixels = draw_pixels(self._pools, settings.rays, generator)
         jitter = torch.rand(settings.rays, settings.samples + 1, generator=generator).numpy()
-        rays, photo = pixel_rays(self.photos, pixels)
-        target, background = self._targets(pixels, generator)
+        rays, photo = pixel_rays(self.photos_now(), pixels)
+        target, background, through = pixel_targets(self.photos, pixels, now.settings.background)
         placed = place_samples(rays, jitter, grid=now.grid, reach=now.settings.reach, uniform=settings.uniform)
         encode(placed.points, now.table, now.layout.cells, now.layout.starts, self._encoding)
-        knee, spread, close = (np.float32(n) for n in (now.settings.knee, settings.spread, settings.close))
+        gain = np.exp(self._log_gain.values)[photo]
+        rules = (now.settings.knee, settings.spread, settings.close, settings.fog)
         shade_and_learn(
             now.weights,
-            (self._encoding, placed.edges, rays.directions, target, background, np.exp(self._log_gain.values)[photo]),
-            (not self._has_alpha, knee, spread, close),
+            (self._encoding, placed.edges, rays.directions, target, background, through, gain),
+            (not self._has_alpha, *(np.float32(rule) for rule in rules)),
             (self._density, self._grad_encoding, self._grad_gain, self._losses),
             self._grad_weights,
         )
         error, distortion = self._losses.mean(axis=0, dtype=np.float64).tolist()
         if not math.isfinite(error):
             raise NndlError(f"training: the loss is {error} at step {index + 1}; lower the learning rates")
-        self._descend(placed, photo, _rate_factor(index, fraction, settings.last_rate), index)
+        factor = _rate_factor(index, fraction, settings.last_rate)
+        if self._refinement is not None:  # before the table changes
+            moves = ray_gradients(now, rays, placed, self._grad_encoding)
+            rate = factor * settings.pose_rate if index >= WARMUP_STEPS else 0.0
+            self._refinement.learn(moves, photo, rate, index)
+        self._descend(placed, photo, factor, index)
         return {"loss": error, "psnr": -10 * math.log10(max(error, 1e-10)), "distortion": distortion}
 
-    def _targets(
-        self, pixels: Int64[np.ndarray, "r"], generator: Generator
-    ) -> tuple[Float32[np.ndarray, "r 3"], Float32[np.ndarray, "r 3"]]:
-        """What rays should show, and the colour that lies behind the field there."""
-        colours = self.photos.pixels[pixels].astype(np.float32) / np.float32(255)
-        rgb = np.ascontiguousarray(colours[:, :3])
-        if not self._has_alpha:
-            return rgb, np.zeros_like(rgb)
-        if self.settings.background == "random":
-            background = torch.rand(len(pixels), 3, generator=generator).numpy()
-        else:
-            background = np.full_like(rgb, 1.0 if self.settings.background == "white" else 0.0)
-        alpha = colours[:, 3:]
-        return alpha * rgb + (1 - alpha) * background, background
+    def photos_now(self) -> PosedPhotos:
+        """The photos with their cameras where they are by now."""
+        if self._refinement is None:
+            return self.photos
+        return replace(self.photos, field_from_camera=self._refinement.poses)
+
+    def _start_from_hull(self, bound: float) -> None:
+        """Let the density grid know from the silhouettes where nothing can be."""
+        cells = hull_cells(self.photos, half=bound, side=GRID)
+        if cells is not None:
+            self.field.grid[:] = cells.ravel() * np.float32(_HULL_DENSITY / bound)
 
     def _descend(self, placed: Samples, photo: Int64[np.ndarray, "r"], factor: float, index: int) -> None:
         """One Adam step on everything, and the density grid brought up to date."""
@@ -221,8 +241,10 @@ class FieldTrainer:
             gains -= gains.mean(axis=0)  # else the field could darken while all gains grow
 
     def state(self) -> dict[str, State]:
-        """The field, the exposures, and Adam's moments."""
+        """The field, the exposures, the corrections of the cameras where they move, and Adam's moments."""
+        refinement = {} if self._refinement is None else {"poses": self._refinement.state()}
         return {
+            **refinement,
             "field": self.field.state(),
             "log_gain": torch.from_numpy(self._log_gain.values),
             "moments": {
@@ -240,8 +262,10 @@ class FieldTrainer:
         self._weights = _Learned.with_moments(self.field.weights, moments["weights"])
         log_gain = cast(Tensor, state["log_gain"]).numpy().copy()
         self._log_gain = _Learned.with_moments(log_gain, moments["log_gain"])
+        if self._refinement is not None:
+            self._refinement.load_state(cast(Mapping[str, State], state["poses"]))
 
 
 def _rate_factor(index: int, fraction: float, last: float) -> float:
     """The factor on the learning rates: a short rise by steps, then half a cosine from 1 to `last` over the run."""
-    return min(1.0, (index + 1) / _WARMUP_STEPS) * (last + (1 - last) * 0.5 * (1 + math.cos(math.pi * fraction)))
+    return min(1.0, (index + 1) / _RISING_STEPS) * (last + (1 - last) * 0.5 * (1 + math.cos(math.pi * fraction)))

@@ -10,7 +10,7 @@ from av.codec.codec import UnknownCodecError
 from av.video.reformatter import Colorspace
 from jaxtyping import UInt8
 
-from nndl_suite.errors import ConfigError, NndlError
+from nndl_suite.errors import ConfigError, NndlError, RunError
 from nndl_suite.training.files import write_atomically
 
 _BT709 = 1
@@ -31,14 +31,15 @@ def write_video(frames: Iterable[UInt8[np.ndarray, "h w 3"]], path: Path, *, fps
         The number of frames written.
 
     Raises:
-        ConfigError: another suffix, a frame rate that is not above 0, or no frame at all.
+        ConfigError: another suffix, a frame rate outside (0, 1000], or no frame at all.
         NndlError: this build of PyAV has no H.264 encoder.
+        RunError: the disk is full or the folder cannot be written.
     """
-    if path.suffix.lower() != ".mp4":
-        raise ConfigError(f"a video's name must end in .mp4, got {path.name!r}")
-    if not fps > 0:
-        raise ConfigError(f"fps must be > 0, got {fps}")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    check_video(path, fps=fps)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot make {path.parent}: {error.strerror}; choose another place") from error
     written = 0
 
     def encode(part: Path) -> None:
@@ -47,6 +48,14 @@ def write_video(frames: Iterable[UInt8[np.ndarray, "h w 3"]], path: Path, *, fps
 
     write_atomically(path, encode)
     return written
+
+
+def check_video(path: Path, *, fps: float) -> None:
+    """Refuse a name or a frame rate that no video has, before anything is rendered."""
+    if path.suffix.lower() != ".mp4":
+        raise ConfigError(f"a video's name must end in .mp4, got {path.name!r}")
+    if not 0 < fps <= 1000:
+        raise ConfigError(f"fps must be > 0 and at most 1000, got {fps}")
 
 
 def _encode(frames: Iterable[UInt8[np.ndarray, "h w 3"]], path: Path, rate: Fraction) -> int:

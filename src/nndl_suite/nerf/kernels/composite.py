@@ -65,7 +65,7 @@ def distortion(weights, places, grad_weights, scale):
     return loss
 
 
-@njit(parallel=True, cache=True, fastmath=_EXACT)
+@njit(parallel=True, cache=True, nogil=True, fastmath=_EXACT)
 def composite(density, rgb, edges, open_end, background, seen, depth, opacity):
     """Render rays, each of s consecutive samples.
 

@@ -46,7 +46,7 @@ def hash_layout(levels: int, *, coarsest: int, finest: int, log2_rows: int) -> H
 
 
 @njit(inline="always")
-def _corner_rows(ix, iy, iz, cells, rows):
+def corner_rows(ix, iy, iz, cells, rows):
     """The table rows of the cell's eight vertices (x fastest), relative to the level's first."""
     side = np.uint32(cells + 1)
     if np.int64(side) * np.int64(side) * np.int64(side) <= rows:
@@ -81,7 +81,7 @@ def _corner_rows(ix, iy, iz, cells, rows):
 
 
 @njit(inline="always")
-def _cell(x, cells):
+def cell_of(x, cells):
     """The cell along one axis that holds `x` in [0, 1], and the place in it."""
     scaled = min(max(x, np.float32(0)), np.float32(1)) * np.float32(cells)
     index = min(np.int32(scaled), np.int32(cells - 1))
@@ -89,15 +89,15 @@ def _cell(x, cells):
 
 
 @njit(fastmath={"contract", "nsz"})
-def _encode_level(points, table, cells, out):
+def encode_level(points, table, cells, out):
     """`out[f, n]` = the trilinear blend of the level's features at point n."""
     rows = table.shape[0]
     one = np.float32(1)
     for n in range(points.shape[1]):
-        ix, fx = _cell(points[0, n], cells)
-        iy, fy = _cell(points[1, n], cells)
-        iz, fz = _cell(points[2, n], cells)
-        r0, r1, r2, r3, r4, r5, r6, r7 = _corner_rows(ix, iy, iz, cells, rows)
+        ix, fx = cell_of(points[0, n], cells)
+        iy, fy = cell_of(points[1, n], cells)
+        iz, fz = cell_of(points[2, n], cells)
+        r0, r1, r2, r3, r4, r5, r6, r7 = corner_rows(ix, iy, iz, cells, rows)
         gx, gy, gz = one - fx, one - fy, one - fz
         a, b, c, d = gy * gz, fy * gz, gy * fz, fy * fz
         out[0, n] = (
@@ -129,10 +129,10 @@ def _scatter_level(points, grad_out, cells, grad_table):
         g0, g1 = grad_out[0, n], grad_out[1, n]
         if g0 == zero and g1 == zero:
             continue
-        ix, fx = _cell(points[0, n], cells)
-        iy, fy = _cell(points[1, n], cells)
-        iz, fz = _cell(points[2, n], cells)
-        r0, r1, r2, r3, r4, r5, r6, r7 = _corner_rows(ix, iy, iz, cells, rows)
+        ix, fx = cell_of(points[0, n], cells)
+        iy, fy = cell_of(points[1, n], cells)
+        iz, fz = cell_of(points[2, n], cells)
+        r0, r1, r2, r3, r4, r5, r6, r7 = corner_rows(ix, iy, iz, cells, rows)
         gx, gy, gz = one - fx, one - fy, one - fz
         a, b, c, d = gy * gz, fy * gz, gy * fz, fy * fz
         _add(grad_table, r0, a * gx, g0, g1)
@@ -152,7 +152,7 @@ def _interleaved(i, levels):
     return 2 * i if i < half else 2 * (i - half) + 1
 
 
-@njit(parallel=True, cache=True)
+@njit(parallel=True, cache=True, nogil=True)
 def encode(points, table, cells, starts, out):
     """Write the features of `points` float32 [3, n] in the unit cube to `out` float32 [2 * l, n].
 
@@ -162,7 +162,7 @@ def encode(points, table, cells, starts, out):
     for i in prange(levels):
         level = _interleaved(i, levels)
         rows = table[starts[level] : starts[level + 1]]
-        _encode_level(points, rows, cells[level], out[2 * level : 2 * level + 2])
+        encode_level(points, rows, cells[level], out[2 * level : 2 * level + 2])
 
 
 @njit(parallel=True, cache=True)

@@ -7,7 +7,7 @@ import numpy as np
 from numba import njit, prange
 
 GRID = 128
-"""Cells along each axis of the density grid, which spans the contracted cube [-2, 2]^3."""
+"""Cells along each axis of the density grid, which spans the cube (see `contract`)."""
 BINS = 128
 """Coarse bins along a ray."""
 MOST_DEPTH = np.float32(0.5)
@@ -19,12 +19,33 @@ _ONE, _TWO, _HALF = np.float32(1), np.float32(2), np.float32(0.5)
 
 
 @njit(cache=True, inline="always")
-def contract(x, y, z):
-    """Space into the ball of radius 2 (Mip-NeRF 360, arXiv 2111.12077, eq. 10), and that into the unit cube."""
-    norm = np.sqrt(x * x + y * y + z * z)
-    factor = _ONE if norm <= _ONE else (_TWO - _ONE / norm) / norm
-    quarter = np.float32(0.25)
-    return _HALF + quarter * factor * x, _HALF + quarter * factor * y, _HALF + quarter * factor * z
+def contract(x, y, z, bound):
+    """A point's place in the unit cube.
+
+    Where `bound` is infinite, all of space goes into the ball of radius 2 (Mip-NeRF 360, arXiv 2111.12077, eq. 10),
+    and that fills the cube. Otherwise the ball of radius `bound` fills it, and nothing is bent.
+    """
+    if bound < np.inf:
+        factor = _HALF / bound
+    else:
+        norm = np.sqrt(x * x + y * y + z * z)
+        factor = np.float32(0.25) * (_ONE if norm <= _ONE else (_TWO - _ONE / norm) / norm)
+    return _HALF + factor * x, _HALF + factor * y, _HALF + factor * z
+
+
+@njit(cache=True, inline="always")
+def inside_ball(origin, direction, near, far, bound):
+    """The stretch of a ray between `near` and `far` that lies in the ball of radius `bound`; of no length outside."""
+    if bound == np.inf:
+        return near, far
+    along = -(origin[0] * direction[0] + origin[1] * direction[1] + origin[2] * direction[2])
+    square = origin[0] * origin[0] + origin[1] * origin[1] + origin[2] * origin[2]
+    depth = along * along - square + bound * bound
+    if depth <= np.float32(0):
+        return near, near
+    half = np.sqrt(depth)
+    first, last = max(near, along - half), min(far, along + half)
+    return first, max(first, last)
 
 
 @njit(cache=True, inline="always")
@@ -51,22 +72,31 @@ def grid_cell(x, y, z):
 
 
 @njit(cache=True, fastmath=_EXACT, error_model="numpy")
-def _bin_shares(origin, direction, grid, near, far, knee, uniform, shares):
-    """Fill `shares` with the part of the samples that each bin of one ray gets; they sum to 1."""
-    first = place_of(near, knee)
-    width = (place_of(far, knee) - first) / np.float32(BINS)
-    transmittance = _ONE
-    left = near
-    for b in range(BINS):
+def _bin_shares(origin, direction, grid, first, width, knee, bound, uniform, shares):
+    """Fill `shares` with the part of the samples that each bin of one ray gets; they sum to 1.
+
+    Returns the optical depth of all bins together.
+    """
+    left = distance_at(first, knee)
+    for b in range(BINS):  # optical depths first: this loop has no order, and runs in vector registers
         right = distance_at(first + width * np.float32(b + 1), knee)
         middle = _HALF * (left + right)
         x, y, z = contract(
-            origin[0] + middle * direction[0], origin[1] + middle * direction[1], origin[2] + middle * direction[2]
+            origin[0] + middle * direction[0],
+            origin[1] + middle * direction[1],
+            origin[2] + middle * direction[2],
+            bound,
         )
-        passed = transmittance * np.exp(-min(grid[grid_cell(x, y, z)] * (right - left), MOST_DEPTH))
+        shares[b] = min(grid[grid_cell(x, y, z)] * (right - left), MOST_DEPTH)
+        left = right
+    transmittance, whole = _ONE, np.float32(0)
+    for b in range(BINS):
+        depth = shares[b]
+        whole += depth
+        # exp(-depth) to 1.5 % for depths up to MOST_DEPTH, which is near enough for a guess
+        passed = transmittance / (_ONE + depth * (_ONE + _HALF * depth))
         shares[b] = transmittance - passed
         transmittance = passed
-        left = right
     # a surface may lie just outside the bin that holds most of it: each bin takes the largest of itself and its
     # neighbours
     total = np.float32(0)
@@ -82,45 +112,64 @@ def _bin_shares(origin, direction, grid, near, far, knee, uniform, shares):
     rest = (uniform + floor * scale) / np.float32(BINS)
     for b in range(BINS):
         shares[b] = shares[b] * scale + rest
+    return whole
 
 
-@njit(parallel=True, cache=True, fastmath=_EXACT, error_model="numpy")
-def march(origins, directions, grid, jitter, near, far, knee, uniform, edges, points):
+@njit(cache=True, fastmath=_EXACT, error_model="numpy")
+def march_ray(origin, direction, grid, jitter, reach, uniform, shares, edges, points):
+    """`march` for one ray: `jitter` and `edges` are [s+1], `points` [3, s]; `shares` [BINS] is scratch.
+
+    Returns what `march` writes to `thickness`.
+    """
+    near, far, knee, bound = reach
+    samples = edges.shape[0] - 1
+    start, end = inside_ball(origin, direction, near, far, bound)
+    first = place_of(start, knee)
+    width = (place_of(end, knee) - first) / np.float32(BINS)
+    thickness = _bin_shares(origin, direction, grid, first, width, knee, bound, uniform, shares)
+    b = 0
+    below = np.float32(0)  # the share of all bins before b
+    step = _ONE / np.float32(samples + 1)
+    for k in range(samples + 1):
+        target = (np.float32(k) + jitter[k]) * step
+        while b < BINS - 1 and below + shares[b] < target:
+            below += shares[b]
+            b += 1
+        inside = min(max((target - below) / shares[b], np.float32(0)), _ONE)
+        edges[k] = distance_at(first + width * (np.float32(b) + inside), knee)
+    for k in range(samples):
+        middle = _HALF * (edges[k] + edges[k + 1])
+        points[0, k], points[1, k], points[2, k] = contract(
+            origin[0] + middle * direction[0],
+            origin[1] + middle * direction[1],
+            origin[2] + middle * direction[2],
+            bound,
+        )
+    return thickness
+
+
+@njit(parallel=True, cache=True, nogil=True, fastmath=_EXACT, error_model="numpy")
+def march(origins, directions, grid, jitter, reach, uniform, edges, points, thickness):
     """Cut each ray into intervals that are short where the density grid says that light stops.
 
     Args:
         origins, directions: float32 [r, 3], field frame; unit directions.
-        grid: float32 [GRID**3], densities in contracted space.
+        grid: float32 [GRID**3], densities in the cube.
         jitter: float32 [r, s+1] in [0, 1): where in its own stretch of equal share each edge falls.
-        near, far, knee: float32 distances; see `place_of`.
+        reach: float32 distances near, far and knee (see `place_of`), and the radius that bounds the field, or infinity.
         uniform: float32, the part of the samples that is spread evenly whatever the grid says.
         edges: float32 [r, s+1], filled with rising distances.
-        points: float32 [3, r * s], filled with the middles of the intervals, in the contracted unit cube.
+        points: float32 [3, r * s], filled with the middles of the intervals, in the unit cube.
+        thickness: float32 [r], filled with the optical depth that the grid sees along each ray, each bin's cut off at
+            `MOST_DEPTH`.
     """
     samples = edges.shape[1] - 1
     for r in prange(origins.shape[0]):
         shares = np.empty(BINS, np.float32)
-        origin, direction = origins[r], directions[r]
-        _bin_shares(origin, direction, grid, near, far, knee, uniform, shares)
-        first = place_of(near, knee)
-        width = (place_of(far, knee) - first) / np.float32(BINS)
-        b = 0
-        below = np.float32(0)  # the share of all bins before b
-        step = _ONE / np.float32(samples + 1)
-        for k in range(samples + 1):
-            target = (np.float32(k) + jitter[r, k]) * step
-            while b < BINS - 1 and below + shares[b] < target:
-                below += shares[b]
-                b += 1
-            inside = min(max((target - below) / shares[b], np.float32(0)), _ONE)
-            edges[r, k] = distance_at(first + width * (np.float32(b) + inside), knee)
-        for k in range(samples):
-            middle = _HALF * (edges[r, k] + edges[r, k + 1])
-            x, y, z = contract(
-                origin[0] + middle * direction[0], origin[1] + middle * direction[1], origin[2] + middle * direction[2]
-            )
-            n = r * samples + k
-            points[0, n], points[1, n], points[2, n] = x, y, z
+        thickness[r] = march_ray(
+            origins[r], directions[r], grid, jitter[r], reach, uniform, shares, edges[r],
+            points[:, r * samples : (r + 1) * samples],
+        )  # fmt: skip
 
 
 @njit(cache=True)

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from nndl_suite.nerf.kernels.tiles import SHAPES, START_LOG_DENSITY
+from nndl_suite.nerf.kernels.nets import SHAPES, START_LOG_DENSITY
 
 Matrices = list[Float64[Tensor, "rows columns"]]
 
@@ -107,3 +107,29 @@ def render(
     weights, left_over = ray_weights(density, edges)
     behind = rgb[:, -1] if background is None else background
     return (weights[:, :, None] * rgb).sum(dim=1) + left_over[:, None] * behind
+
+
+def contract(points: Float64[Tensor, "n 3"], bound: float) -> Float64[Tensor, "n 3"]:
+    """See `marching.contract`."""
+    if bound < np.inf:
+        return 0.5 + 0.5 / bound * points
+    norm = points.norm(dim=1, keepdim=True).clamp(min=1)
+    return 0.5 + 0.25 * (2 - 1 / norm) / norm * points
+
+
+def points_of_moved_rays(
+    moves: Float64[Tensor, "r 6"],
+    origins: Float64[Tensor, "r 3"],
+    directions: Float64[Tensor, "r 3"],
+    edges: Float64[Tensor, "r s+1"],
+    bound: float,
+) -> Float64[Tensor, "r*s 3"]:
+    """Middles of the intervals, in the unit cube, after each ray was shifted by `moves[:, :3]`, and turned by
+    `moves[:, 3:]` about its origin (exponential map)."""
+    skew = torch.zeros(len(moves), 3, 3, dtype=torch.float64)
+    a, b, c = moves[:, 3:].unbind(dim=1)
+    skew[:, 2, 1], skew[:, 0, 2], skew[:, 1, 0] = a, b, c
+    turn = torch.linalg.matrix_exp(skew - skew.mT)
+    middles = (edges[:, 1:] + edges[:, :-1]) / 2
+    toward = (turn @ directions[:, :, None])[:, None, :, 0]  # [r, 1, 3]
+    return contract(((origins + moves[:, :3])[:, None] + middles[:, :, None] * toward).reshape(-1, 3), bound)

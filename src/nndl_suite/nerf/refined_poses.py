@@ -1,0 +1,49 @@
+"""Where a run's training cameras went, in the capture's own frame: `poses_refined.json`."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from jaxtyping import Float32
+
+from nndl_suite.nerf.frame import Similarity
+from nndl_suite.nerf.scene import Scene
+from nndl_suite.training.files import Json, read_json, write_json
+
+_AXES = "OpenCV: x right, y down, z forward"
+
+
+def write_refined_poses(
+    file: Path,
+    scene: Scene,
+    train: Sequence[int],
+    field_from_camera: Float32[np.ndarray, "n 3 4"],
+    field_from_world: Similarity,
+) -> None:
+    """Write the cameras of training photos as they ended.
+
+    Args:
+        file: The JSON file.
+        scene: What was trained on, with its poses as given.
+        train: Indices of the views that these cameras belong to, in this order.
+        field_from_camera: Refined poses.
+        field_from_world: The run's.
+    """
+    there = field_from_world.inverse().apply_pose(field_from_camera.astype(np.float64))
+    cameras: list[Json] = [
+        {"name": scene.views[index].name, "world_from_camera": cast(Json, pose.tolist())}
+        for index, pose in zip(train, there, strict=True)
+    ]
+    write_json(file, {"frame": "the capture's own", "axes": _AXES, "cameras": cameras})
+
+
+def with_refined_poses(scene: Scene, file: Path) -> Scene:
+    """The scene with its training cameras where they ended; as it is where none has moved."""
+    if not file.exists():
+        return scene
+    cameras = cast(list[dict[str, Any]], read_json(file)["cameras"])
+    poses = {camera["name"]: np.array(camera["world_from_camera"], np.float64) for camera in cameras}
+    views = [replace(view, world_from_camera=poses.get(view.name, view.world_from_camera)) for view in scene.views]
+    return replace(scene, views=tuple(views))
