@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchvision.transforms import functional as tv
 
-from nndl_suite.representation.colour import blend, luma, shift_hue, to_grey
+from nndl_suite.representation.colour import blend, luma, shift_hue, solarise, to_grey
 
 B = 6
 NONE, ALL = torch.zeros(B, dtype=torch.bool), torch.ones(B, dtype=torch.bool)
@@ -56,6 +56,27 @@ def test_hue_is_kornias():
     images, shifts = _images(1), _strengths(1, -0.5, 0.5)
     expected = kornia.enhance.adjust_hue(images, shifts * 2 * torch.pi)  # its unit is the radian
     torch.testing.assert_close(shift_hue(images, shifts), expected, atol=1e-5, rtol=0)
+
+
+def test_blends_are_kornias():
+    """It weights the luma by three digits, 0.299, 0.587 and 0.114, which counts for up to 1e-4."""
+    images, strengths = _images(6), _strengths(6, 0.3, 1.7)
+    for adjust, contrast, saturation in (
+        (kornia.enhance.adjust_brightness_accumulative, NONE, NONE),
+        (kornia.enhance.adjust_contrast_with_mean_subtraction, ALL, NONE),
+        (kornia.enhance.adjust_saturation_with_gray_subtraction, NONE, ALL),
+    ):
+        ours = blend(images, strengths, contrast=contrast, saturation=saturation)
+        torch.testing.assert_close(ours, adjust(images, strengths), atol=2e-4, rtol=0)
+
+
+def test_solarising_inverts_the_bright_where_chosen():
+    images, chosen = _images(7), torch.arange(B) < 3
+    images[0, 0, 0, 0] = 0.5
+    ours = solarise(images, chosen)
+    assert torch.equal(ours[:3], tv.solarize(images[:3], 0.5))
+    assert torch.equal(ours[:3], kornia.enhance.solarize(images[:3], 0.5))
+    assert torch.equal(ours[3:], images[3:])
 
 
 def test_hue_goes_round_and_keeps_value_and_chroma():

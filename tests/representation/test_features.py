@@ -92,6 +92,14 @@ def test_a_file_of_ours_knows_itself(images, tmp_path):
     assert (source.resolution, source.normalisation) == (24, ours)
 
 
+def test_features_that_are_not_finite_are_refused(images):
+    source = load_feature_source("random", images, backbone="resnet18-slim")
+    with torch.no_grad():
+        source.backbone.trunk.layer4[1].bn2.bias[0] = float("inf")
+    with pytest.raises(DataError, match=r"NaN or infinity for 9 of 9 images of noise from random"):
+        extract_features(source, images, make_fabric("cpu", "32-true"))
+
+
 def test_what_cannot_be_a_source_is_told_kindly(images, tmp_path):
     with pytest.raises(DataError, match="'imagenet' or 'random'"):
         load_feature_source("imagnet", images)

@@ -12,10 +12,15 @@ import torch
 from safetensors.torch import load_file
 
 from nndl_suite.data.catalog import load_image_set
-from nndl_suite.errors import ConfigError, Interrupted, NndlError, RunError
+from nndl_suite.errors import ConfigError, DataError, Interrupted, NndlError, RunError
 from nndl_suite.representation import pretrainer as pretrainer_module
+from nndl_suite.representation import pretraining as pretraining_module
+from nndl_suite.representation import quality_watch as quality_watch_module
+from nndl_suite.representation.methods import METHODS
 from nndl_suite.representation.pretrain_run import PretrainRun
 from nndl_suite.representation.pretrainer import PretrainConfig, SSLPretrainer
+from nndl_suite.representation.quality import measure_quality
+from nndl_suite.representation.views import ViewRecipe
 from nndl_suite.training.checkpoints import equal_states, load_newest
 from nndl_suite.training.runs import RunFolder
 
@@ -43,6 +48,7 @@ def test_a_run_leaves_what_the_contract_says(finished):
     assert result["checkpoint"] == "backbone.safetensors"
     assert finished.checkpoint.is_file()
     assert 1 <= finished.effective_rank <= 120
+    assert finished.warning is None
     assert 0 < finished.final_loss < math.log(2 * 30 - 1) + 0.5
     assert PretrainRun.read(finished.path) == finished
 
@@ -65,7 +71,7 @@ def test_labels_are_not_looked_at(finished, small_set, tmp_path):
 
 @pytest.mark.parametrize("stop_at", [1, 5])
 def test_a_stopped_run_resumes_to_the_last_bit(finished, small_set, tmp_path, monkeypatch, stop_at):
-    views, calls = pretrainer_module.random_views, []
+    views, calls = pretraining_module.random_views, []
 
     def stopping(*args, **kwargs):
         calls.append(1)
@@ -75,7 +81,7 @@ def test_a_stopped_run_resumes_to_the_last_bit(finished, small_set, tmp_path, mo
 
     original = pretrainer_module.LoopSettings
     monkeypatch.setattr(pretrainer_module, "LoopSettings", lambda **kw: original(**kw, checkpoint_seconds=0.0))
-    monkeypatch.setattr(pretrainer_module, "random_views", stopping)
+    monkeypatch.setattr(pretraining_module, "random_views", stopping)
     with pytest.raises((KeyboardInterrupt, Interrupted)):
         SSLPretrainer(**SMALL).fit(small_set, out=tmp_path / "run")
     with pytest.raises(RunError, match="unfinished"):
@@ -88,10 +94,10 @@ def test_a_stopped_run_resumes_to_the_last_bit(finished, small_set, tmp_path, mo
 
 _KILLED = """
 import os, signal, sys
-from nndl_suite.representation import pretrainer
+from nndl_suite.representation import pretrainer, pretraining
 from nndl_suite.training.loop import LoopSettings
 
-views = pretrainer.random_views
+views = pretraining.random_views
 
 def killed_in_step_8(images, recipe, *, generator):
     killed_in_step_8.calls += 1
@@ -100,7 +106,7 @@ def killed_in_step_8(images, recipe, *, generator):
     return views(images, recipe, generator=generator)
 
 killed_in_step_8.calls = 0
-pretrainer.random_views = killed_in_step_8
+pretraining.random_views = killed_in_step_8
 pretrainer.LoopSettings = lambda **settings: LoopSettings(**settings, checkpoint_seconds=0.0)
 small = dict(backbone="resnet18-slim", epochs=3, batch_size=30, device="cpu", precision="32-true")
 pretrainer.SSLPretrainer(**small).fit(sys.argv[1], out=sys.argv[2])
@@ -149,6 +155,12 @@ def test_a_loss_that_is_not_finite_ends_the_run(small_set, tmp_path):
         ({"temperature": float("nan")}, "temperature"),
         ({"warmup": 1.0}, "warmup"),
         ({"weight_decay": -1.0}, "weight_decay"),
+        ({"method": "barlow", "temperature": 0.5}, "barlow has no temperature"),
+        ({"method": "supervised", "projector_dim": 64}, "no projector"),
+        ({"views": (ViewRecipe(),) * 3}, "takes 2 views"),
+        ({"method": "swav", "views": (ViewRecipe(),)}, "at least 2 views"),
+        ({"augmentation": -1.0}, "augmentation"),
+        ({"steps": 0}, "steps"),
     ],
 )
 def test_settings_out_of_range_are_refused(setting, told):
@@ -167,3 +179,79 @@ def test_a_batch_larger_than_the_set_is_refused(small_set, tmp_path):
     with pytest.raises(ConfigError, match="batch_size"):
         SSLPretrainer(**SMALL | {"batch_size": 512}).fit(small_set, out=tmp_path / "run")
     assert not (Path(tmp_path) / "run" / "result.json").exists()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_learns_and_resumes_to_the_last_bit(method, small_set, tmp_path, monkeypatch):
+    settings = SMALL | {"method": method, "epochs": 2, "projector_dim": None if method == "supervised" else 32}
+    whole = SSLPretrainer(**settings).fit(small_set, out=tmp_path / "whole")
+    assert math.isfinite(whole.final_loss)
+    original, views = pretrainer_module.LoopSettings, pretraining_module.random_views
+    monkeypatch.setattr(pretrainer_module, "LoopSettings", lambda **kw: original(**kw, checkpoint_seconds=0.0))
+    calls = []
+
+    def stopping(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return views(*args, **kwargs)
+
+    monkeypatch.setattr(pretraining_module, "random_views", stopping)
+    with pytest.raises((KeyboardInterrupt, Interrupted)):
+        SSLPretrainer(**settings).fit(small_set, out=tmp_path / "cut")
+    torch.manual_seed(7)  # what the caller draws has no say
+    resumed = SSLPretrainer(**settings).fit(small_set, out=tmp_path / "cut", resume=True)
+    assert _same(_weights(whole), _weights(resumed))
+    states = [load_newest(RunFolder(run.path).checkpoints).state for run in (whole, resumed)]
+    assert equal_states(*states)
+
+
+def test_steps_take_the_place_of_epochs(small_set, tmp_path):
+    run = SSLPretrainer(**SMALL, steps=6).fit(small_set, out=tmp_path / "run")
+    assert RunFolder(run.path).metrics()[-1]["step"] == 6
+    assert run.epochs == 1.5  # 4 steps an epoch
+
+
+def test_supervised_needs_labels(small_set, tmp_path):
+    unlabelled = load_image_set(small_set, "train").without_labels()
+    with pytest.raises(DataError, match="no labels"):
+        SSLPretrainer(**SMALL | {"method": "supervised"}).fit(unlabelled, out=tmp_path / "run")
+
+
+def test_looks_and_the_online_probe_change_nothing_that_is_learned(finished, small_set, tmp_path, monkeypatch):
+    monkeypatch.setattr(pretrainer_module, "epochs_between_looks", lambda *_args, **_kw: 1)
+    run = SSLPretrainer(**SMALL, online_probe="yes").fit(small_set, out=tmp_path / "run")
+    assert _same(_weights(finished), _weights(run))
+    lines = RunFolder(run.path).metrics()
+    looks = [line for line in lines if "knn_accuracy" in line]
+    assert [line["step"] for line in looks] == [4, 8, 12]
+    assert all(0 <= line["online_accuracy"] <= 1 for line in lines)
+    result = RunFolder(run.path).result()
+    assert result is not None
+    assert result["quality"]["knn_accuracy"] == looks[-1]["knn_accuracy"]
+    assert result["warning"] is None
+    assert not (run.path / "last-good.safetensors").exists()
+
+
+def test_an_online_probe_needs_labels(small_set, tmp_path):
+    unlabelled = load_image_set(small_set, "train").without_labels()
+    with pytest.raises(DataError, match="no labels"):
+        SSLPretrainer(**SMALL, online_probe="yes").fit(unlabelled, out=tmp_path / "run")
+
+
+@pytest.fixture
+def constant_features(monkeypatch):
+    """Every look finds the same feature for all images."""
+    monkeypatch.setattr(pretrainer_module, "epochs_between_looks", lambda *_args, **_kw: 1)
+    same = measure_quality(*(torch.ones(8, 4),) * 3)
+    monkeypatch.setattr(quality_watch_module, "look", lambda *_args, **_kw: same)
+
+
+@pytest.mark.usefixtures("constant_features")
+def test_a_collapsed_run_says_so_or_stops(small_set, tmp_path):
+    run = SSLPretrainer(**SMALL).fit(small_set, out=tmp_path / "warned")
+    assert run.warning is not None
+    assert "collapsed" in run.warning
+    with pytest.raises(NndlError, match=r"stopped after epoch 1: .*collapsed"):
+        SSLPretrainer(**SMALL, stop_on_collapse=True).fit(small_set, out=tmp_path / "stopped")
+    assert RunFolder(tmp_path / "stopped").result() is None

@@ -1,26 +1,125 @@
-"""Random views: torchvision's crops and colours, one draw an image, all from one generator."""
+"""Random views: pixel by pixel torchvision's and kornia's for what was drawn, and as a whole alike in distribution."""
 
-import itertools
-import math
+import subprocess
+import sys
+from dataclasses import replace
 
+import kornia
 import pytest
 import torch
-from torchvision.transforms import ColorJitter, RandomResizedCrop
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import ks_2samp
+from torchvision import transforms
 from torchvision.transforms import functional as tv
 
-from nndl_suite.errors import ConfigError
-from nndl_suite.representation.colour import blend, shift_hue
-from nndl_suite.representation.views import ViewRecipe, _draw_jitter, crop_and_flip, random_boxes, random_views
+from nndl_suite.errors import ConfigError, DataError
+from nndl_suite.representation.blur import blur_radius
+from nndl_suite.representation.view_draws import ViewDraws, draw_view, random_boxes
+from nndl_suite.representation.view_kernel import render_on_cpu
+from nndl_suite.representation.views import ViewRecipe, crop_and_flip, random_views, render
 
 PLAIN = ViewRecipe(scale=(1, 1), ratio=(1, 1), flip=0, jitter=0, grey=0)
+WILD = ViewRecipe(
+    scale=(0.05, 1), brightness=0.8, contrast=0.8, saturation=0.8, hue=0.4, grey=0.2, blur=0.5, solarise=0.4
+)
 
 
 def _generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def _images(b: int = 8, size: int = 16) -> torch.Tensor:
-    return torch.randint(0, 256, (b, 3, size, size), dtype=torch.uint8, generator=_generator(9))
+def _images(b: int = 8, size: int = 16, seed: int = 9) -> torch.Tensor:
+    """Noise, and some images of few colours: grey ones, and such with ties between channels."""
+    images = torch.randint(0, 256, (b, 3, size, size), dtype=torch.uint8, generator=_generator(seed))
+    images[::5] = images[::5, :1]
+    images[1::5] = (images[1::5] > 127) * 255
+    return images
+
+
+def _on_cpu(images: torch.Tensor, draws: ViewDraws) -> torch.Tensor:
+    b, _, size, _ = images.shape
+    view = torch.empty(b, size, size, 3).permute(0, 3, 1, 2)
+    render_on_cpu(images, draws, view)
+    return view
+
+
+# one view, pixel by pixel
+
+
+def _torchvisions(image: torch.Tensor, draws: ViewDraws, i: int) -> torch.Tensor:
+    size = image.shape[-1]
+    view = tv.resized_crop(image, *draws.boxes[i].tolist(), [size, size], antialias=True)
+    if draws.flips[i]:
+        view = tv.hflip(view)
+    operations = [
+        ((tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation)[kind], strength)
+        for kind, strength in zip(draws.kinds[i].tolist(), draws.strengths[i].tolist(), strict=True)
+    ]
+    operations.insert(int(draws.hue_places[i]), (tv.adjust_hue, draws.hue[i].item()))
+    for operation, strength in operations:
+        view = operation(view, strength)
+    if draws.grey[i]:
+        view = tv.rgb_to_grayscale(view, 3)
+    if draws.sigma is not None and draws.sigma[i] > 0:
+        taps = 2 * blur_radius(size) + 1
+        view = tv.gaussian_blur(view, [taps, taps], [draws.sigma[i].item()] * 2)
+    return tv.solarize(view, 0.5) if draws.solar[i] else view
+
+
+def _kornias(image: torch.Tensor, draws: ViewDraws, i: int) -> torch.Tensor:
+    size = image.shape[-1]
+    top, left, height, width = draws.boxes[i].tolist()
+    view = image[None, :, top : top + height, left : left + width]
+    view = kornia.geometry.transform.resize(view, (size, size), align_corners=False)
+    if draws.flips[i]:
+        view = kornia.geometry.transform.hflip(view)
+    adjusts = (
+        kornia.enhance.adjust_brightness_accumulative,
+        kornia.enhance.adjust_contrast_with_mean_subtraction,
+        kornia.enhance.adjust_saturation_with_gray_subtraction,
+    )
+    operations = [
+        (adjusts[kind], strength)
+        for kind, strength in zip(draws.kinds[i].tolist(), draws.strengths[i].tolist(), strict=True)
+    ]
+    operations.insert(int(draws.hue_places[i]), (kornia.enhance.adjust_hue, draws.hue[i].item() * 2 * torch.pi))
+    for operation, strength in operations:
+        view = operation(view, strength)
+    if draws.grey[i]:
+        view = kornia.color.rgb_to_grayscale(view).expand(-1, 3, -1, -1)
+    if draws.sigma is not None and draws.sigma[i] > 0:
+        sigma = draws.sigma[i].item()
+        view = kornia.filters.gaussian_blur2d(view, 2 * blur_radius(size) + 1, (sigma, sigma))
+    return (kornia.enhance.solarize(view, 0.5) if draws.solar[i] else view)[0]
+
+
+@pytest.mark.parametrize("size", [8, 9, 32, 45])
+def test_views_are_torchvisions_for_the_same_draws(size):
+    b = 90
+    images, draws = _images(b, size), draw_view(b, size, WILD, _generator(size))
+    pixels = images.double() / 255
+    expected = torch.stack([_torchvisions(pixels[i], draws, i) for i in range(b)])
+    torch.testing.assert_close(render(pixels, draws), expected, atol=2e-6, rtol=0)  # its hue is exact to 5e-7
+    torch.testing.assert_close(render(pixels.float(), draws), expected.float(), atol=5e-5, rtol=0)
+    torch.testing.assert_close(_on_cpu(images, draws), expected.float(), atol=2e-5, rtol=0)
+
+
+def test_views_are_kornias_for_the_same_draws():
+    """It weights the luma by three digits, 0.299, 0.587 and 0.114, which strong contrasts make seen."""
+    b = 60
+    images, draws = _images(b, 32), draw_view(b, 32, WILD, _generator(1))
+    expected = torch.stack([_kornias(image, draws, i) for i, image in enumerate(images.float() / 255)])
+    gaps = (_on_cpu(images, draws) - expected).abs()
+    assert gaps.max() < 2e-3
+    assert gaps.mean() < 5e-5
+
+
+@given(st.integers(0, 2**31), st.integers(1, 40), st.integers(1, 9))
+def test_the_kernel_is_its_float64_reference(seed, size, b):
+    generator = _generator(seed)
+    images, draws = _images(b, size, seed), draw_view(b, size, WILD, generator)
+    torch.testing.assert_close(_on_cpu(images, draws), render(images.double() / 255, draws).float(), atol=2e-5, rtol=0)
 
 
 def test_a_crop_is_torchvisions_resized_crop():
@@ -35,95 +134,64 @@ def test_a_crop_is_torchvisions_resized_crop():
     torch.testing.assert_close(crop_and_flip(images, boxes, flips), expected, atol=2e-6, rtol=0)
 
 
-@pytest.mark.parametrize(
-    ("scale", "ratio"),
-    [((0.08, 1.0), (3 / 4, 4 / 3)), ((0.9, 1.0), (0.5, 2.0))],  # the second often needs another try, or gives up
-)
-def test_boxes_are_distributed_as_torchvisions(scale, ratio):
-    n, size = 8_000, 32
-    boxes = random_boxes(n, size, ViewRecipe(scale=scale, ratio=ratio), _generator())
-    image = torch.empty(3, size, size)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        theirs = torch.tensor([RandomResizedCrop.get_params(image, scale, ratio) for _ in range(n)])
-    assert ((boxes[:, :2] >= 0) & (boxes[:, :2] + boxes[:, 2:] <= size) & (boxes[:, 2:] > 0)).all()
-    for column in range(4):  # Kolmogorov-Smirnov: the 99.99 % quantile of the largest gap is 2.2 * sqrt(2 / n)
-        gap = [(t[:, column][:, None] <= torch.arange(size + 1)).float().mean(0) for t in (boxes, theirs)]
-        assert (gap[0] - gap[1]).abs().max() < 2.2 * math.sqrt(2 / n)
-    products = [(t[:, 2:] - t[:, 2:].double().mean(0)).prod(1) for t in (boxes, theirs)]  # height with width
-    error = (products[1].std() * math.sqrt(2 / n)).item()
-    assert products[0].mean().item() == pytest.approx(products[1].mean().item(), abs=5 * error)
+# all views together
 
 
-def test_a_box_that_never_fits_is_the_whole_image():
-    boxes = random_boxes(500, 32, ViewRecipe(scale=(1, 1), ratio=(1 / 3, 3)), _generator())
-    assert ((boxes[:, 2:] == 32).all(1)).all()
-
-
-def test_colour_strengths_are_distributed_as_torchvisions():
-    recipe, n = ViewRecipe(jitter=1.0), 4000
-    drawn = _draw_jitter(n, recipe, _generator())
-    jitter = ColorJitter(recipe.brightness, recipe.contrast, recipe.saturation, recipe.hue)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        theirs = [
-            ColorJitter.get_params(jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue) for _ in range(n)
+def _torchvision_views(image: torch.Tensor, recipe: ViewRecipe, n: int) -> torch.Tensor:
+    size = image.shape[-1]
+    jitter = transforms.ColorJitter(recipe.brightness, recipe.contrast, recipe.saturation, recipe.hue)
+    blur = transforms.GaussianBlur(2 * blur_radius(size) + 1, recipe.blur_sigma)
+    theirs = transforms.Compose(
+        [
+            transforms.RandomResizedCrop(size, recipe.scale, recipe.ratio),
+            transforms.RandomHorizontalFlip(recipe.flip),
+            transforms.RandomApply([jitter], recipe.jitter),
+            transforms.RandomGrayscale(recipe.grey),
+            transforms.RandomApply([blur], recipe.blur),
+            transforms.RandomSolarize(0.5, recipe.solarise),
         ]
-    ours = torch.cat(
-        [torch.zeros_like(drawn.strengths).scatter(1, drawn.kinds, drawn.strengths), drawn.hue[:, None]], 1
     )
-    for column in range(4):
-        other = torch.tensor([t[column + 1] for t in theirs])
-        quantiles = torch.linspace(0.05, 0.95, 10)
-        spread = (other.max() - other.min()).item()
-        torch.testing.assert_close(
-            ours[:, column].quantile(quantiles), other.quantile(quantiles), atol=0.035 * spread, rtol=0
-        )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return torch.stack([theirs(image) for _ in range(n)])
 
 
-def test_jitter_happens_as_often_as_asked():
-    off = _draw_jitter(10_000, ViewRecipe(jitter=0.3), _generator())
-    alone = (off.strengths == 1).all(1) & (off.hue == 0)
-    assert 1 - alone.float().mean().item() == pytest.approx(0.3, abs=0.02)
+def _traits(views: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Numbers about each view that crops, flips, colours, blur and solarisation move."""
+    grey = views.mean(1)
+    return {
+        **{name: views[:, c].mean((1, 2)) for c, name in enumerate(("red", "green", "blue"))},
+        "spread": grey.flatten(1).std(1),
+        "chroma": (views.amax(1) - views.amin(1)).mean((1, 2)),
+        "left": grey[:, :, :8].mean((1, 2)) - grey[:, :, -8:].mean((1, 2)),
+        "upper": grey[:, :8].mean((1, 2)) - grey[:, -8:].mean((1, 2)),
+        "rough": (grey[:, 1:] - grey[:, :-1]).abs().mean((1, 2)),
+        "corner": views[:, 0, 0, 0],
+        "brightest": views.amax((1, 2, 3)),
+    }
 
 
-def test_every_order_of_the_four_operations_occurs():
-    """Strong strengths make the 24 orders tell-tale: each view must equal one of them, and all must occur alike."""
-    n = 2400
-    recipe = ViewRecipe(
-        scale=(1, 1), ratio=(1, 1), flip=0, jitter=1, grey=0, brightness=0.9, contrast=0.9, saturation=0.9, hue=0.4
-    )
-    images = _images(1, 6).expand(n, -1, -1, -1).contiguous()
-    views = random_views(images, recipe, generator=_generator(4), num_views=1)[0]
-    g = _generator(4)  # the same draws again
-    torch.randperm(n, generator=g)
-    random_boxes(n, 6, recipe, g)
-    torch.rand(n, generator=g)
-    drawn = _draw_jitter(n, recipe, g)
-    strengths = torch.zeros(n, 3).scatter(1, drawn.kinds, drawn.strengths)
-    no, yes = torch.zeros(n, dtype=torch.bool), torch.ones(n, dtype=torch.bool)
-    operations = (
-        lambda x: blend(x, strengths[:, 0], contrast=no, saturation=no),
-        lambda x: blend(x, strengths[:, 1], contrast=yes, saturation=no),
-        lambda x: blend(x, strengths[:, 2], contrast=no, saturation=yes),
-        lambda x: shift_hue(x, drawn.hue),
-    )
-    gaps = []
-    for order in itertools.permutations(operations):
-        expected = images.float() / 255
-        for operation in order:
-            expected = operation(expected)
-        gaps.append((expected - views).abs().amax(dim=(1, 2, 3)))
-    nearest, which = torch.stack(gaps).min(dim=0)  # [n]
-    assert nearest.max() < 1e-5
-    counts = which[torch.stack(gaps).sort(dim=0).values[1] > 1e-3].bincount(minlength=24)
-    assert counts.sum() > n / 3
-    assert counts.min() > 0.5 * counts.float().mean()
+def test_views_are_distributed_as_torchvisions():
+    """Two-sample tests with fixed seeds, of traits of the views and of every pixel's first two moments."""
+    n, size = 1500, 24
+    recipe = ViewRecipe(scale=(0.1, 1.0), hue=0.2, blur=0.5, solarise=0.3)
+    y, x = torch.meshgrid(torch.linspace(0, 1, size), torch.linspace(0, 1, size), indexing="ij")
+    picture = torch.stack([0.9 * x, 0.7 * y, 0.5 + 0.4 * torch.sin(9 * x * y)])
+    picture = (255 * (0.85 * picture + 0.15 * torch.rand(3, size, size, generator=_generator()))).to(torch.uint8)
+    ours = random_views(picture.expand(n, -1, -1, -1).contiguous(), (recipe,), generator=_generator(5))[0]
+    theirs = _torchvision_views(picture.float() / 255, recipe, n)
+    for name, trait in _traits(theirs).items():
+        assert ks_2samp(_traits(ours)[name].numpy(), trait.numpy(), method="asymp").pvalue > 1e-3, name
+    for power in (1, 2):
+        a, b = ours.double() ** power, theirs.double() ** power
+        z = (a.mean(0) - b.mean(0)) / ((a.var(0) + b.var(0)) / n).sqrt()  # [3, s, s], each near a standard normal
+        assert z.abs().max() < 4.5
+        assert z.square().mean() < 2
 
 
 def test_views_of_nothing_are_the_images():
     images = _images(7)
-    views = random_views(images, PLAIN, generator=_generator(), num_views=3)
+    views = random_views(images, (PLAIN,) * 3, generator=_generator())
     assert views.shape == (3, 7, 3, 16, 16)
     for view in views:
         torch.testing.assert_close(view, images.float() / 255, atol=2e-6, rtol=0)
@@ -132,21 +200,21 @@ def test_views_of_nothing_are_the_images():
 def test_each_view_shows_its_own_image():
     """Uniform images of different brightness survive any crop: row j of each view must be image j."""
     images = (torch.arange(100, dtype=torch.uint8) * 2)[:, None, None, None].expand(100, 3, 16, 16).contiguous()
-    views = random_views(images, ViewRecipe(jitter=0), generator=_generator())
+    views = random_views(images, (ViewRecipe(jitter=0, blur=0.5),) * 2, generator=_generator())
     torch.testing.assert_close(views, (images.float() / 255).expand(2, -1, -1, -1, -1), atol=1e-3, rtol=0)
 
 
-def test_flips_and_greys_happen_as_often_as_asked():
-    ramp = torch.arange(16, dtype=torch.uint8).mul(16).expand(2000, 3, 16, 16).contiguous()
-    views = random_views(
-        ramp, ViewRecipe(scale=(1, 1), ratio=(1, 1), jitter=0, grey=0, flip=0.25), generator=_generator()
+def test_each_view_has_its_own_recipe():
+    images = _images(400)
+    plain, solar, blurred = random_views(
+        images, (PLAIN, replace(PLAIN, solarise=0.3), replace(PLAIN, blur=0.6)), generator=_generator()
     )
-    assert (views[:, :, 0, 0, 0] > 0.5).float().mean().item() == pytest.approx(0.25, abs=0.03)
-    coloured = torch.tensor([200, 100, 50], dtype=torch.uint8)[:, None, None].expand(2000, 3, 16, 16).contiguous()
-    views = random_views(coloured, ViewRecipe(jitter=0), generator=_generator())
-    assert (views.amax(2) - views.amin(2) < 1e-6).flatten(2).all(2).float().mean().item() == pytest.approx(
-        0.2, abs=0.03
-    )
+    torch.testing.assert_close(plain, images.float() / 255, atol=2e-6, rtol=0)
+    for view, share in ((solar, 0.3), (blurred, 0.6)):
+        changed = (view - plain).abs().flatten(1).amax(1) > 1e-3
+        assert changed.float().mean().item() == pytest.approx(share, abs=0.08)
+    changed = (solar - plain).abs().flatten(1).amax(1) > 1e-3
+    torch.testing.assert_close(solar[changed], tv.solarize(plain[changed], 0.5))
 
 
 def test_the_generator_alone_decides():
@@ -155,36 +223,85 @@ def test_the_generator_alone_decides():
     for caller in (1, 2):
         torch.manual_seed(caller)
         before = torch.get_rng_state()
-        runs.append(random_views(images, ViewRecipe(), generator=_generator(3)))
+        runs.append(random_views(images, (WILD,) * 2, generator=_generator(3)))
         assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(runs[0], runs[1])
-    assert not torch.equal(runs[0], random_views(images, ViewRecipe(), generator=_generator(4)))
+    assert not torch.equal(runs[0], random_views(images, (WILD,) * 2, generator=_generator(4)))
     assert not torch.equal(runs[0][0], runs[0][1])
     assert (runs[0] >= 0).all()
     assert (runs[0] <= 1).all()
 
 
+def test_the_number_of_threads_changes_nothing():
+    images = _images(61, 20)
+    draws = draw_view(61, 20, WILD, _generator(3))
+    threads, views = torch.get_num_threads(), []
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            views.append(_on_cpu(images, draws))
+            assert torch.get_num_threads() == count
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(views[0], views[1])
+    assert torch.equal(views[0], views[2])
+
+
+def test_numbers_of_threads_stay_as_they_were():
+    """Starting numba's threads sets torch's number to all cores where both use OpenMP; no caller must see that."""
+    program = """if True:
+        import torch
+        from nndl_suite.representation.views import ViewRecipe, random_views
+        torch.set_num_threads(1)
+        images, generator = torch.zeros(4, 3, 8, 8, dtype=torch.uint8), torch.Generator()
+        random_views(images, (ViewRecipe(),), generator=generator)
+        assert torch.get_num_threads() == 1
+        import numba
+        assert numba.get_num_threads() == numba.config.NUMBA_NUM_THREADS
+        numba.set_num_threads(1)
+        random_views(images, (ViewRecipe(),), generator=generator)
+        assert numba.get_num_threads() == 1
+    """
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_views_lie_channels_last_and_the_images_stay():
+    images = _images(6)
+    before = images.clone()
+    for recipe in (WILD, PLAIN):
+        views = random_views(images, (recipe,) * 2, generator=_generator())
+        assert views.flatten(0, 1).is_contiguous(memory_format=torch.channels_last)
+    last = images.contiguous(memory_format=torch.channels_last)
+    assert torch.equal(random_views(last, (PLAIN,), generator=_generator()), views[:1])
+    assert torch.equal(images, before)
+
+
 @pytest.mark.parametrize(
-    ("setting", "told"),
+    "images",
     [
-        ({"scale": (0.0, 1.0)}, "scale"),
-        ({"scale": (0.5, 1.5)}, "scale"),
-        ({"ratio": (1.5, 2.0)}, "ratio"),
-        ({"flip": 1.5}, "flip"),
-        ({"brightness": -0.1}, "brightness"),
-        ({"hue": 0.6}, "hue"),
+        torch.zeros(4, 1, 8, 8, dtype=torch.uint8),
+        torch.zeros(4, 3, 8, 9, dtype=torch.uint8),
+        torch.zeros(3, 8, 8, dtype=torch.uint8),
+        torch.zeros(0, 3, 8, 8, dtype=torch.uint8),
+        torch.zeros(4, 3, 8, 8),
     ],
 )
-def test_a_recipe_out_of_range_is_refused(setting, told):
-    with pytest.raises(ConfigError, match=told):
-        ViewRecipe(**setting)
+def test_what_cannot_be_viewed_is_refused(images):
+    with pytest.raises(DataError, match=r"views want uint8 images \[b, 3, s, s\].*repeat a single channel three times"):
+        random_views(images, (PLAIN,), generator=_generator())
+    with pytest.raises(ConfigError, match="at least one recipe"):
+        random_views(_images(), (), generator=_generator())
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_views_on_cuda_stay_there():
-    images = _images().cuda()
-    generator = torch.Generator("cuda").manual_seed(0)
-    views = random_views(images, ViewRecipe(), generator=generator)
+@pytest.mark.parametrize("b", [1, 7, 64])
+def test_views_on_cuda_stay_there_and_are_the_reference(b):
+    images = _images(b, 32).cuda()
+    views = random_views(images, (WILD,) * 2, generator=torch.Generator("cuda").manual_seed(0))
     assert views.device.type == "cuda"
-    assert ((views >= 0) & (views <= 1)).all()
+    generator = torch.Generator("cuda").manual_seed(0)
+    for view in views:
+        draws = draw_view(b, 32, WILD, generator)
+        torch.testing.assert_close(view, render(images.double() / 255, draws).float(), atol=1e-4, rtol=0)

@@ -8,14 +8,14 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-_RED, _GREEN, _BLUE = 0.2989, 0.587, 0.114
-"""ITU-R 601-2 luma, rounded as torchvision rounds it."""
+LUMA = (0.2989, 0.587, 0.114)
+"""Shares of red, green and blue: ITU-R 601-2, rounded as torchvision rounds it."""
 
 
 def luma(images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 h w"]:
     """The brightness that the eye sees."""
     red, green, blue = images.split(1, dim=1)
-    return (red * _RED).add_(green, alpha=_GREEN).add_(blue, alpha=_BLUE)
+    return (red * LUMA[0]).add_(green, alpha=LUMA[1]).add_(blue, alpha=LUMA[2])
 
 
 def blend(
@@ -60,6 +60,11 @@ def shift_hue(images: Float[Tensor, "b 3 h w"], shift: Float[Tensor, "b"]) -> Fl
 def to_grey(images: Float[Tensor, "b 3 h w"], chosen: Bool[Tensor, "b"]) -> Float[Tensor, "b 3 h w"]:
     """Only the luma, in all three channels, for the chosen images."""
     return torch.where(_per_image(chosen), luma(images), images)
+
+
+def solarise(images: Float[Tensor, "b 3 h w"], chosen: Bool[Tensor, "b"]) -> Float[Tensor, "b 3 h w"]:
+    """Invert what is brighter than half, for the chosen images (BYOL, arXiv 2006.07733, appendix B)."""
+    return torch.where(_per_image(chosen) & (images >= 0.5), 1 - images, images)
 
 
 def _per_image(values: Tensor) -> Tensor:

@@ -112,6 +112,9 @@ def extract_features(
 
     The backbone is in eval mode and gets no gradients, and its bytes are compared before and after. It computes in the
     precision of `fabric`; the features are float32.
+
+    Raises:
+        DataError: a feature is not finite.
     """
     device = fabric.device
     backbone = source.backbone.to(device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -119,15 +122,22 @@ def extract_features(
     features = torch.empty(len(images), backbone.feature_dim)
     with frozen(backbone), torch.inference_mode(), fabric.autocast():
         for batch in in_order(images, batch_size=batch_size, device=device):
-            pixels = source.normalisation(_resized(batch.images, source.resolution))
+            pixels = source.normalisation(resized(batch.images, source.resolution))
             found = backbone(pixels.contiguous(memory_format=torch.channels_last))
             features[batch.indices] = found.float().cpu()
             done = int(batch.indices[-1]) + 1
             watch(Step(stage=f"features of {images.name}", done=done, total=len(images)))
+    broken = int((~features.isfinite().all(dim=1)).sum())
+    if broken:
+        raise DataError(
+            f"features must be finite, got NaN or infinity for {broken} of {len(images)} images of {images.name} from "
+            f"{source.name}; the weights are damaged, or need --precision 32-true"
+        )
     return features
 
 
-def _resized(images: UInt8[Tensor, "b 3 h w"], size: int) -> Float[Tensor, "b 3 s s"]:
+def resized(images: UInt8[Tensor, "b 3 h w"], size: int) -> Float[Tensor, "b 3 s s"]:
+    """Images in [0, 1] at `size` pixels, bilinear with antialiasing."""
     pixels = images.float().div_(255)
     if pixels.shape[-1] == size:
         return pixels
@@ -141,18 +151,19 @@ def frozen(network: nn.Module) -> Generator[None]:
     Raises:
         RuntimeError: one did; the features would depend on the order of the images.
     """
-    was_training, before = network.training, _digests(network)
+    was_training, before = network.training, weight_digests(network)
     network.eval()
     try:
         yield
     finally:
         network.train(was_training)
-    changed = [name for name, digest in _digests(network).items() if digest != before.get(name)]
+    changed = [name for name, digest in weight_digests(network).items() if digest != before.get(name)]
     if changed:
         raise RuntimeError(f"a frozen backbone changed while it was read: {', '.join(changed[:3])}")
 
 
-def _digests(network: nn.Module) -> dict[str, bytes]:
+def weight_digests(network: nn.Module) -> dict[str, bytes]:
+    """A digest of every weight and every running statistic, by name."""
     return {
         name: hashlib.blake2b(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data).digest()
         for name, tensor in network.state_dict().items()

@@ -17,13 +17,15 @@ class PretrainRun:
     checkpoint: Path
     """The backbone's weights: safetensors with torchvision's (or timm's) keys, described in its header."""
     method: str
-    epochs: int
+    epochs: float
     images_per_second: float
     """Images, not views, over the training time."""
     final_loss: float
     """Of the last batch; log(2 * batch_size - 1) is chance for SimCLR."""
     effective_rank: float
     """Of the features, see `rank.effective_rank`; near 1 they have collapsed."""
+    warning: str | None
+    """What is wrong with the features, if something is."""
     seconds: float
     """Training time."""
 
@@ -48,10 +50,11 @@ class PretrainRun:
                 path=path,
                 checkpoint=path / str(result["checkpoint"]),
                 method=str(result["method"]),
-                epochs=int(str(result["epochs"])),
+                epochs=float(str(result["epochs"])),
                 images_per_second=float(str(result["images_per_second"])),
                 final_loss=float(str(result["final_loss"])),
                 effective_rank=float(str(result["effective_rank"])),
+                warning=None if result.get("warning") is None else str(result["warning"]),
                 seconds=float(str(result["seconds"])),
             )
         except (KeyError, ValueError) as error:

@@ -1,15 +1,33 @@
-"""Self-supervised methods: each turns random views of a batch into a loss.
+"""Self-supervised methods: each turns random views of a batch into a loss (see `method.SSLMethod`)."""
 
-A method is a module whose `forward` takes views [v, b, 3, h, w], normalised, and gives the loss; it holds the backbone
-that is learned and whatever else it needs on the way, which is thrown away afterwards.
-"""
+from nndl_suite.representation.methods import (
+    barlow,
+    byol,
+    dino,
+    lejepa,
+    mocov2,
+    mocov3,
+    nnclr,
+    simclr,
+    simsiam,
+    supervised,
+    swav,
+    vicreg,
+)
+from nndl_suite.representation.methods.method import Method
 
-from collections.abc import Callable
-
-from torch import nn
-
-from nndl_suite.models.backbones import Backbone
-from nndl_suite.representation.methods.simclr import SimCLR
-
-METHODS: dict[str, Callable[[Backbone, float], nn.Module]] = {"simclr": SimCLR}
-"""By name: the method around a backbone, at a temperature."""
+METHODS: dict[str, Method] = {
+    "simclr": simclr.METHOD,
+    "mocov2": mocov2.METHOD,
+    "mocov3": mocov3.METHOD,
+    "byol": byol.METHOD,
+    "simsiam": simsiam.METHOD,
+    "barlow": barlow.METHOD,
+    "vicreg": vicreg.METHOD,
+    "swav": swav.METHOD,
+    "dino": dino.METHOD,
+    "nnclr": nnclr.METHOD,
+    "lejepa": lejepa.METHOD,
+    "supervised": supervised.METHOD,
+}
+"""By name."""

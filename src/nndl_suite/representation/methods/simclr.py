@@ -1,30 +1,30 @@
 """SimCLR (arXiv 2002.05709): two views of an image are to be more alike than views of different images."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from lightly.loss import NTXentLoss
 from lightly.models.modules.heads import SimCLRProjectionHead
-from torch import Tensor, nn
+from torch import Tensor
 
 from nndl_suite.models.backbones import Backbone
+from nndl_suite.representation.methods.method import SYMMETRIC, Method, Recipe, SSLMethod
 
 EMBEDDING_DIM = 128
 """Of the projector's output, as in the paper."""
 
 
-class SimCLR(nn.Module):
+class SimCLR(SSLMethod):
     """A backbone under SimCLR's projector and loss."""
 
-    num_views = 2
+    def __init__(self, backbone: Backbone, recipe: Recipe, _: int = 0) -> None:
+        super().__init__(backbone)
+        assert recipe.temperature is not None
+        self.projector = SimCLRProjectionHead(backbone.feature_dim, recipe.width(backbone), EMBEDDING_DIM)
+        self.loss = NTXentLoss(recipe.temperature, gather_distributed=True)  # negatives from every process there is
 
-    def __init__(self, backbone: Backbone, temperature: float) -> None:
-        """Put a fresh projector on a backbone; its hidden layer is as wide as the features."""
-        super().__init__()
-        self.backbone = backbone
-        self.projector = SimCLRProjectionHead(backbone.feature_dim, backbone.feature_dim, EMBEDDING_DIM)
-        self.loss = NTXentLoss(temperature, gather_distributed=True)  # negatives from every device there is
-
-    def forward(self, views: Float[Tensor, "2 b 3 h w"]) -> Float[Tensor, ""]:
+    def forward(
+        self, views: Float[Tensor, "2 b 3 h w"], labels: Int64[Tensor, "b"] | None = None, fraction: float = 0.0
+    ) -> Float[Tensor, ""]:
         """The NT-Xent loss (eq. 1), over all 2b anchors; log(2b - 1) is chance.
 
         Both views go through the backbone as one batch, so they share its batch statistics.
@@ -33,3 +33,12 @@ class SimCLR(nn.Module):
         with torch.autocast(embeddings.device.type, enabled=False):  # similarities / 0.1 need float32's digits
             first, second = embeddings.float().chunk(2)
             return self.loss(first, second)
+
+
+METHOD = Method(
+    build=SimCLR,
+    # the paper's temperature for CIFAR; SGD in the place of its LARS, which batches of 512 do not need
+    recipe=Recipe(
+        optimiser="sgd", learning_rate=0.25, weight_decay=5e-4, views=SYMMETRIC, projector_dim=None, temperature=0.5
+    ),
+)
