@@ -1,9 +1,11 @@
-import numpy as np
 import pytest
 import torch
+from torch import nn
 from torchvision.models import resnet18
 
-from nndl_suite.comparison.architectures import TOLERANCE, VitShape, forward_flops, matched_vit, resolve_arms
+from nndl_suite.comparison.architectures import count_layers, resolve_arms
+from nndl_suite.comparison.cifar_resnet import CIFAR_RESNETS, HalvedShortcut, cifar_resnet
+from nndl_suite.comparison.layer_table import forward_flops, layer_table
 from nndl_suite.errors import ConfigError
 
 
@@ -11,26 +13,7 @@ def _count(network):
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-@pytest.mark.parametrize(
-    "shape",
-    [
-        VitShape(image_size=32, num_classes=100, patch=4, width=384, depth=6, head_dim=64, mlp_width=1536),
-        VitShape(image_size=64, num_classes=10, patch=8, width=96, depth=7, head_dim=32, mlp_width=400),
-    ],
-)
-def test_counts_in_closed_form(shape):
-    network = shape.build().eval()
-    assert _count(network) == shape.parameters
-    n, d, m = (shape.image_size // shape.patch) ** 2 + 1, shape.width, shape.mlp_width
-    block = n * (4 * d * d + 2 * d * m) + 2 * n * n * d
-    multiplications = (n - 1) * 3 * shape.patch**2 * d + shape.depth * block + d * shape.num_classes
-    assert forward_flops(network, shape.image_size) == 2 * multiplications
-    assert network(torch.zeros(2, 3, shape.image_size, shape.image_size)).shape == (2, shape.num_classes)
-
-
 def test_known_sizes():
-    shape = VitShape(image_size=32, num_classes=100, patch=4, width=384, depth=6, head_dim=64, mlp_width=1536)
-    assert shape.parameters == 10_730_212
     cnn, vit = resolve_arms("resnet18", "vit", num_classes=100, image_size=32)
     assert (cnn.parameters, cnn.flops) == (11_220_132, 1_110_937_600)
     assert (vit.parameters, vit.shape) == (11_166_180, "width 320, depth 9, 5 heads of 64, MLP 1280, patch 4")
@@ -61,26 +44,67 @@ def test_the_course_vit_reads_patches_in_place():
     assert changed.nonzero().tolist() == [[1, 1 + 8], [2, 1 + 2]]
 
 
-@pytest.mark.parametrize(("classes", "size"), [(100, 32), (10, 96)])
-def test_a_match_exists_everywhere(classes, size):
-    for target in np.geomspace(150_000, 1e8, 150):
-        shape = matched_vit(int(target), num_classes=classes, image_size=size)
-        assert abs(shape.parameters / target - 1) <= TOLERANCE
-        assert shape.width % shape.head_dim == 0
-        assert shape.image_size // shape.patch == 8
-
-
-@pytest.mark.parametrize("cnn", ["resnet18-slim", "mobilenetv3_small_050"])
+@pytest.mark.parametrize("cnn", ["resnet18-slim", "resnet18-1m", "resnet56", "mobilenetv3_small_050"])
 def test_the_built_match_is_within_two_percent(cnn):
-    first, second = resolve_arms(cnn, "vit", num_classes=10, image_size=32)
+    first, second = resolve_arms(cnn, "vit", num_classes=100, image_size=32)
     assert abs(_count(second.build()) / _count(first.build()) - 1) <= 0.02
     assert second.parameters == _count(second.build())
+
+
+@pytest.mark.parametrize("kind", ["vit", "vit-patch2", "vit-pool", "vit-spt-lsa", "vit-conv"])
+def test_equal_flops(kind):
+    first, second = resolve_arms("resnet18-slim", kind, num_classes=10, image_size=32, match="flops")
+    assert abs(second.flops / first.flops - 1) <= 0.02
+    assert forward_flops(second.build(), 32) == second.flops
+    assert (second.name, second.parameters) == (kind, _count(second.build()))
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("resnet20", 269_722),
+        ("resnet32", 464_154),
+        ("resnet44", 658_586),
+        ("resnet56", 853_018),
+        ("resnet110", 1_727_962),
+    ],
+)
+def test_the_resnets_of_cifar(name, parameters):
+    """The paper's table 6 says 0.27, 0.46, 0.66, 0.85 and 1.7 M."""
+    layers = CIFAR_RESNETS[name]
+    network = cifar_resnet(layers, 10)
+    assert _count(network) == parameters
+    weighted = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    assert len(weighted) == layers
+    rows = {row.name: row.output_shape for row in layer_table(network, 32)}
+    blocks = (layers - 2) // 6
+    assert [rows[f"stages.{i}.{blocks - 1}.bn2"] for i in range(3)] == [(16, 32, 32), (32, 16, 16), (64, 8, 8)]
+
+
+def test_the_shortcut_between_stages_has_no_parameters():
+    maps = torch.arange(32.0).reshape(1, 2, 4, 4)
+    halved = HalvedShortcut()(maps)
+    assert halved[0, :2].tolist() == [[[0, 2], [8, 10]], [[16, 18], [24, 26]]]
+    assert halved.shape == (1, 4, 2, 2)
+    assert not halved[0, 2:].any()
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "parameters"), [("resnet18-slim", 16, 713_076), ("resnet18-1m", 20, 1_109_240)]
+)
+def test_narrow_resnets(name, width, parameters):
+    arm, _ = resolve_arms(name, "vit", num_classes=100, image_size=32)
+    kernels, norms, classifier = 2724 * width**2 + 27 * width, 150 * width, 800 * width + 100
+    assert arm.parameters == kernels + norms + classifier == parameters
+    assert arm.flops == 2 * (32 * 32 * (27 * width + 132 * width**2) + 800 * width)
 
 
 def test_counting_leaves_the_callers_randomness():
     torch.manual_seed(3)
     state = torch.get_rng_state()
-    resolve_arms("resnet18-slim", "vit", num_classes=10, image_size=32)
+    for arm in resolve_arms("resnet18-slim", "vit", num_classes=10, image_size=32):
+        rows = count_layers(arm, 32)
+        assert (sum(row.parameters for row in rows), sum(row.flops for row in rows)) == (arm.parameters, arm.flops)
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -88,9 +112,15 @@ def test_counting_leaves_the_callers_randomness():
     ("arms", "size", "message"),
     [
         (("resnet18", "resnet18"), 32, "two different networks"),
-        (("resnet81", "vit"), 32, "did you mean"),
+        (("vit", "vit-pool"), 32, "a network of a size of its own"),
+        (("resnet81", "vit"), 32, "did you mean 'resnet18'"),
+        (("resnet18-slim", "vit-pol"), 32, "did you mean 'vit-pool'"),
+        (("resnet18-slim", "vit_tiny_patch16_242"), 32, "did you mean 'vit_tiny_patch16_224'"),
         (("resnet18-slim", "vit"), 36, "multiple of 8"),
+        (("resnet18-slim", "vit-patch2"), 33, "multiple of 2"),
         (("resnet18-slim", "course-vit"), 34, "4 px patches"),
+        (("resnet18-slim", "vit_tiny_patch16_224"), 36, "16 px patches"),
+        (("resnet18-slim", "mixer_s32_224"), 40, "32 px patches"),
     ],
 )
 def test_what_cannot_be_compared(arms, size, message):
@@ -98,6 +128,11 @@ def test_what_cannot_be_compared(arms, size, message):
         resolve_arms(*arms, num_classes=10, image_size=size)
 
 
-def test_too_small_to_match():
-    with pytest.raises(ConfigError, match="choose a larger CNN"):
-        matched_vit(2_000, num_classes=100, image_size=32)
+def test_a_network_that_images_are_too_small_for():
+    with pytest.raises(ConfigError, match="cannot take 8 px images"):
+        resolve_arms("test_convnext", "vit", num_classes=10, image_size=8)
+
+
+def test_one_class_is_no_comparison():
+    with pytest.raises(ConfigError, match="at least 2 classes, the set has 1"):
+        resolve_arms("resnet18-slim", "vit", num_classes=1, image_size=32)

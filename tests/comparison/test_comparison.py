@@ -18,11 +18,11 @@ from nndl_suite.comparison.comparison import (
     compare_architectures,
     plan_comparison,
 )
-from nndl_suite.comparison.intervals import student_interval, wilson_interval
 from nndl_suite.comparison.recipe import Rates, Recipe
 from nndl_suite.errors import ConfigError, DataError, Interrupted, NndlError, RunError
 from nndl_suite.training.checkpoints import equal_states, load_newest
 from nndl_suite.training.fabric import make_fabric
+from nndl_suite.training.intervals import student_interval, wilson_interval
 
 RECIPE = Recipe(batch_size=10, rates=Rates(rate=2e-3, decay=0.05))
 

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from nndl_suite.comparison.architectures import Architecture
 from nndl_suite.comparison.cutmix import CutMix
-from nndl_suite.comparison.recipe import Rates, Recipe, crop_and_flip, make_optimiser
+from nndl_suite.comparison.recipe import Rates, Recipe, make_optimiser
+from nndl_suite.data.augmentation import crop_and_flip
 from nndl_suite.data.batches import Batches, in_order
 from nndl_suite.data.image_set import ImageSet
 from nndl_suite.models.normalisation import Normalisation

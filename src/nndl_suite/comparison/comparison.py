@@ -9,6 +9,7 @@ from lightning_fabric import Fabric
 
 from nndl_suite.comparison.architectures import Architecture, resolve_arms
 from nndl_suite.comparison.arm import ArmScore, ArmTraining, Splits, train_arm
+from nndl_suite.comparison.matching import Match
 from nndl_suite.comparison.recipe import DEFAULT_RECIPE, Recipe
 from nndl_suite.comparison.result import ComparisonResult, summarise, write_result
 from nndl_suite.data.catalog import load_image_set
@@ -38,19 +39,25 @@ class ComparisonPlan:
         """The second arm's parameter count over the first's."""
         return self.arms[1].parameters / self.arms[0].parameters
 
+    @property
+    def flops_ratio(self) -> float:
+        """The second arm's FLOPs over the first's."""
+        return self.arms[1].flops / self.arms[0].flops
+
 
 def plan_comparison(
     cnn: str = "resnet18",
     transformer: str = "vit",
     dataset: str = "cifar100",
     *,
+    match: Match = "parameters",
     data_root: Path | str | None = None,
     watch: Watcher = ignore,
 ) -> ComparisonPlan:
     """Match and count the arms for a data set, and train nothing; arguments and errors as `compare_architectures`."""
     train = load_image_set(dataset, "train", data_root=data_root, watch=watch)
     train.required_labels()
-    arms = resolve_arms(cnn, transformer, num_classes=train.num_classes, image_size=train.image_size)
+    arms = resolve_arms(cnn, transformer, num_classes=train.num_classes, image_size=train.image_size, match=match)
     return ComparisonPlan(arms=arms, dataset=dataset, image_size=train.image_size, num_classes=train.num_classes)
 
 
@@ -62,6 +69,7 @@ def compare_architectures(  # noqa: PLR0913 - the public contract: each is a cho
     epochs: int = 100,
     seeds: Sequence[int] = (0, 1, 2),
     out: Path | str,
+    match: Match = "parameters",
     recipe: Recipe = DEFAULT_RECIPE,
     data_root: Path | str | None = None,
     device: Device = "auto",
@@ -76,12 +84,16 @@ def compare_architectures(  # noqa: PLR0913 - the public contract: each is a cho
     and CutMix boxes. Each arm and seed is a run of its own under `out/arms`.
 
     Args:
-        cnn: `resnet18`, another torchvision or timm network, or `course-resnet18`.
-        transformer: `vit` for one with as many parameters (within 2 %), `course-vit`, or a timm network.
+        cnn: `resnet18`, `resnet18-slim`, `resnet18-1m`, `resnet20` to `resnet110` (those of CIFAR), another torchvision
+            or timm network, or `course-resnet18`.
+        transformer: `vit`, `vit-patch2`, `vit-pool`, `vit-spt-lsa` or `vit-conv` for one as large as the CNN (within
+            2 %), `course-vit`, or a timm network.
         dataset: A data name with labels: `cifar100`, `folder:PATH`, ...
         epochs: Passes over the training images.
         seeds: One training of each arm per seed; the interval of the difference needs two.
         out: The run folder.
+        match: What a transformer that is made to measure has as much of as the CNN: "parameters", or "flops" of a
+            forward pass.
         recipe: How both arms are trained.
         data_root: Where named sets lie; else `NNDL_SUITE_DATA`, else the user's cache.
         device: "auto" takes a CUDA device where there is one.
@@ -98,7 +110,8 @@ def compare_architectures(  # noqa: PLR0913 - the public contract: each is a cho
     """
     seeds = _checked(seeds, epochs)
     splits = _load_splits(dataset, recipe, data_root, watch)
-    arms = resolve_arms(cnn, transformer, num_classes=splits.train.num_classes, image_size=splits.train.image_size)
+    train = splits.train
+    arms = resolve_arms(cnn, transformer, num_classes=train.num_classes, image_size=train.image_size, match=match)
     fabric = make_fabric(device, precision)
     settings = _settings(arms, dataset, recipe, splits, fabric) | {"epochs": epochs}
     run = open_run(out, kind="comparison", settings={**settings, "seeds": list(seeds)}, resume=resume)

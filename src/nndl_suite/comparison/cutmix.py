@@ -1,29 +1,36 @@
-"""CutMix (arXiv 1905.04899): paste a box of another image in, and mix the labels by the pixels that are left."""
+"""CutMix (arXiv 1905.04899): paste a box of another image in, and mix the labels by the pixels that are left.
 
-import math
-from collections.abc import Callable
+Libraries differ in the boxes they draw and in who is mixed with whom, so that a recipe moved from one to another
+silently becomes another recipe. `variant=` names the convention; the share of a label is exact in each.
+
+| variant | box of side √(1-λ) | partner | mean cut at 32 px | P(cut > ½) |
+|---|---|---|---|---|
+| "original" | half sides rounded down, clipped at the border | random permutation | 0.299 | 0.15 |
+| "torchvision" | the same | the image before | 0.299 | 0.15 |
+| "timm" | whole sides rounded down, clipped at the border | the batch from behind | 0.310 | 0.16 |
+| "kornia" | whole sides rounded down, anywhere inside the image | random permutation | 0.479 | 0.48 |
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int, Shaped
-from scipy.special import betaincinv  # pyright: ignore[reportMissingTypeStubs]
 from torch import Tensor
 
-from nndl_suite.errors import ConfigError, unknown_name
+from nndl_suite.comparison.mixing import (
+    CONVENTIONS,
+    Convention,
+    Pairs,
+    check_batch,
+    check_settings,
+    draw_kept,
+    stacked,
+    weighted_labels,
+)
+from nndl_suite.errors import unknown_name
 
-Partners = Callable[[int, torch.Generator | None], Int[Tensor, "b"]]
-
-
-def _shuffled(b: int, generator: torch.Generator | None) -> Int[Tensor, "b"]:
-    return torch.randperm(b, generator=generator)
-
-
-def _previous(b: int, _: torch.Generator | None) -> Int[Tensor, "b"]:
-    return torch.arange(b).roll(1)
-
-
-_PARTNERS: dict[str, Partners] = {"original": _shuffled, "torchvision": _previous}
-"""Which image each image takes its box from, by variant. The boxes of these two are the same (see `clipped_boxes`)."""
+DrawBoxes = Callable[[Float[Tensor, "n"], tuple[int, int], torch.Generator | None], Int[Tensor, "n 4"]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,9 +38,24 @@ class CutMix:
     """Mixes a batch: `images, targets = mix(images, labels)`.
 
     The share of a label is the exact share of its pixels after the box was clipped at the border, in every variant.
-    The variants differ in who is mixed with whom: "original" takes partners by a random permutation, as the paper's
-    code does (an image may meet itself); "torchvision" takes the image before it, as
-    `torchvision.transforms.v2.CutMix` does, which has no `probability`: give 1.0 to repeat it.
+    To move a recipe without changing it, name its library and give the probability that it had:
+
+    - "original", the paper's code (clovaai/CutMix-PyTorch): `probability=0.5` for CIFAR, 1.0 for ImageNet. Early copies
+      of that code leave λ as it was before clipping.
+    - "torchvision", `torchvision.transforms.v2.CutMix`: it has no probability, so 1.0.
+    - "timm", `timm.data.Mixup(cutmix_alpha=…)`: its `prob` is 1.0 unless set, `mode="elem"` is `per_sample=True`, and
+      modes "pair" and "half" are not here. timm also smooths the targets by 0.1 unless told not to; here targets are as
+      they are, and `cross_entropy(logits, targets, label_smoothing=0.1)` does the same.
+    - "kornia", `kornia.augmentation.RandomCutMixV2`: its `p` is 1.0 unless set and is of the whole batch, though each
+      image has its own box (`same_on_batch=True` is `per_sample=False`). Without `use_correct_lambda` its λ is the
+      share that was cut, and losses must swap it; here it is what is kept.
+
+    A random permutation may leave an image with itself, as does "timm" the middle one of an odd batch (timm itself
+    refuses odd batches). The share is exact then too.
+
+    In a DataLoader pass `collate_fn=mix.collate`. Leave `generator` out where the loader has workers: it seeds each
+    worker's global generator, from which the mix then draws, by its own `generator=` (else by torch's global one),
+    anew in each epoch. Batches repeat with the loader's seed and number of workers, and no two workers draw the same.
 
     Raises:
         ConfigError: a setting is out of range, or the variant is unknown.
@@ -42,28 +64,22 @@ class CutMix:
     alpha: float = 1.0
     """λ ~ Beta(alpha, alpha) is the share that is kept before clipping; 1 is the uniform distribution."""
     probability: float = 0.5
-    """The chance that a batch (`per_sample`: an image) is mixed at all."""
+    """The chance that a batch is mixed at all; with `per_sample` an image, but for "kornia"."""
     num_classes: int = 100
     variant: str = "original"
-    """"original" or "torchvision"."""
-    per_sample: bool = False
-    """Draw a box and a λ for each image instead of one for the batch."""
+    """"original", "torchvision", "timm" or "kornia"."""
+    per_sample: bool | None = None
+    """Draw a box and a λ for each image instead of one for the batch; None does as the variant's library does where
+    nothing is said: each image in "kornia", the batch in the others."""
     generator: torch.Generator | None = None
     """The source of all draws, on the CPU so that a draw never waits for a GPU; None is torch's global one."""
 
     def __post_init__(self) -> None:
-        if self.variant not in _PARTNERS:
-            raise unknown_name("CutMix variant", self.variant, _PARTNERS)
-        if not (math.isfinite(self.alpha) and self.alpha > 0):
-            raise ConfigError(f"alpha must be a number > 0, got {self.alpha}; for no mixing set probability=0")
-        if not 0 <= self.probability <= 1:
-            raise ConfigError(f"probability must be in [0, 1], got {self.probability}")
-        if self.num_classes < 1:
-            raise ConfigError(f"num_classes must be >= 1, got {self.num_classes}")
-        if self.generator is not None and self.generator.device.type != "cpu":
-            raise ConfigError(
-                f"generator must be on the CPU, got {self.generator.device}; images may be on any device all the same"
-            )
+        if self.variant not in CONVENTIONS:
+            raise unknown_name("CutMix variant", self.variant, CONVENTIONS)
+        check_settings(
+            alpha=self.alpha, probability=self.probability, num_classes=self.num_classes, generator=self.generator
+        )
 
     def __call__(
         self, images: Shaped[Tensor, "b c h w"], labels: Int[Tensor, "b"]
@@ -76,36 +92,69 @@ class CutMix:
         Raises:
             ConfigError: shapes do not fit, or a label is out of range (seen on the CPU only: asking would stall a GPU).
         """
-        if images.ndim != 4 or labels.shape != images.shape[:1] or not len(labels):
-            raise ConfigError(
-                "CutMix wants images [b, c, h, w] and labels [b] with b >= 1, "
-                f"got {list(images.shape)} and {list(labels.shape)}"
-            )
-        if labels.is_floating_point():
-            raise ConfigError(f"labels must be class numbers, got {labels.dtype}; mix before labels are smoothed")
-        if labels.device.type == "cpu" and not 0 <= int(labels.min()) <= int(labels.max()) < self.num_classes:
-            raise ConfigError(
-                f"labels must be in [0, {self.num_classes}), got {int(labels.min())} to {int(labels.max())}; "
-                "set num_classes"
-            )
-        b, _, h, w = images.shape
-        boxes = self.draw_boxes(b if self.per_sample else 1, (h, w))
-        partner = _PARTNERS[self.variant](b, self.generator)
-        return mix_boxes(images, labels, boxes=boxes, partner=partner, num_classes=self.num_classes)
+        boxes, partner = self._draw(images, labels)
+        targets = pixel_targets(
+            labels.to(images.device),
+            boxes=boxes,
+            partner=partner,
+            pixels=images.shape[-2] * images.shape[-1],
+            num_classes=self.num_classes,
+        )
+        return fill_boxes(images, boxes=boxes, partner=partner), targets
+
+    def pairs(
+        self, images: Shaped[Tensor, "b c h w"], labels: Int[Tensor, "b"]
+    ) -> tuple[Shaped[Tensor, "b c h w"], Pairs]:
+        """Mix as a call does, and return (labels, partners' labels, λ) in place of targets.
+
+        Raises:
+            ConfigError: as a call does.
+        """
+        boxes, partner = self._draw(images, labels)
+        pixels = images.shape[-2] * images.shape[-1]
+        kept = ((pixels - box_areas(boxes)).float() / pixels).expand(len(images))
+        labels = labels.to(images.device)
+        return fill_boxes(images, boxes=boxes, partner=partner), Pairs(labels, labels[partner], kept)
+
+    def collate(
+        self, samples: Sequence[tuple[Tensor, int | Tensor]]
+    ) -> tuple[Shaped[Tensor, "b c h w"], Float[Tensor, "b k"]]:
+        """Stack samples of (image [c, h, w], label) and mix them: `DataLoader(…, collate_fn=mix.collate)`.
+
+        Raises:
+            ConfigError: as a call does; or `generator` was given and a worker would draw from its copy of it.
+        """
+        images, labels = stacked(samples, self.generator)
+        return self(images, labels)
 
     def draw_boxes(self, n: int, size: tuple[int, int]) -> Int[Tensor, "n 4"]:
         """Boxes for n images of (height, width): top, left, bottom, right, the last two exclusive.
 
         The box of an image that is not mixed is empty.
         """
-        h, w = size
-        applied, u = torch.rand(2, n, dtype=torch.float64, generator=self.generator)
-        centre_y = torch.randint(h, (n,), generator=self.generator)
-        centre_x = torch.randint(w, (n,), generator=self.generator)
-        # One uniform number a λ, whatever alpha is: Beta by the inverse of its distribution function.
-        kept = u if self.alpha == 1 else torch.as_tensor(betaincinv(self.alpha, self.alpha, u.numpy()))
-        boxes = clipped_boxes(kept, torch.stack([centre_y, centre_x], dim=1), size)
-        return torch.where((applied < self.probability)[:, None], boxes, 0)
+        mixed, kept = draw_kept(
+            n,
+            alpha=self.alpha,
+            probability=self.probability,
+            convention=self._convention,
+            generator=self.generator,
+        )
+        boxes = _BOXES[self.variant](kept, size, self.generator)
+        return torch.where(mixed[:, None], boxes, 0)
+
+    @property
+    def _convention(self) -> Convention:
+        return CONVENTIONS[self.variant]
+
+    def _draw(
+        self, images: Shaped[Tensor, "b c h w"], labels: Int[Tensor, "b"]
+    ) -> tuple[Int[Tensor, "n 4"], Int[Tensor, "b"]]:
+        """Boxes and partners for a batch, on its device."""
+        check_batch(images, labels, self.num_classes)
+        b, _, h, w = images.shape
+        boxes = self.draw_boxes(self._convention.draws(b, per_sample=self.per_sample), (h, w))
+        partner = self._convention.partners(b, self.generator)
+        return boxes.to(images.device), partner.to(images.device)
 
 
 def clipped_boxes(kept: Float[Tensor, "n"], centres: Int[Tensor, "n 2"], size: tuple[int, int]) -> Int[Tensor, "n 4"]:
@@ -117,33 +166,96 @@ def clipped_boxes(kept: Float[Tensor, "n"], centres: Int[Tensor, "n 2"], size: t
     Returns:
         Rows of top, left, bottom, right; the last two are exclusive.
     """
-    sides = torch.tensor(size, device=kept.device)  # [2]
-    half = ((1 - kept.double()).sqrt()[:, None] * sides / 2).long()  # [n, 2]
-    start = (centres - half).clamp(min=0)
-    stop = torch.minimum(centres + half, sides)
-    return torch.cat([start, stop], dim=1)
+    half = (_sides(kept, size) / 2).long()
+    return _cut_off(centres - half, centres + half, size)
 
 
-def mix_boxes(
-    images: Shaped[Tensor, "b c h w"],
-    labels: Int[Tensor, "b"],
-    *,
-    boxes: Int[Tensor, "n 4"],
-    partner: Int[Tensor, "b"],
-    num_classes: int,
-) -> tuple[Shaped[Tensor, "b c h w"], Float[Tensor, "b k"]]:
-    """Fill each image's box from its partner and share out its target by pixels; n is b, or 1 for one box for all."""
+def whole_clipped_boxes(
+    kept: Float[Tensor, "n"], centres: Int[Tensor, "n 2"], size: tuple[int, int]
+) -> Int[Tensor, "n 4"]:
+    """As `clipped_boxes`, but of whole sides rounded down: an odd one has its larger half after the centre (timm)."""
+    sides = _sides(kept, size).long()
+    return _cut_off(centres - sides // 2, centres + (sides + 1) // 2, size)
+
+
+def inner_boxes(kept: Float[Tensor, "n"], places: Float[Tensor, "n 2"], size: tuple[int, int]) -> Int[Tensor, "n 4"]:
+    """Boxes of whole sides √(1-λ)·size, rounded down, that lie inside the image and are never clipped (kornia).
+
+    Args:
+        kept: λ.
+        places: (y, x) in [0, 1) among the places that a box of its side can take.
+        size: height and width.
+
+    Returns:
+        Rows of top, left, bottom, right; the last two are exclusive.
+    """
+    sides = _sides(kept, size).long()
+    free = torch.tensor(size, device=kept.device) - sides
+    start = torch.minimum((places.double() * (free + 1)).long(), free)
+    return torch.cat([start, start + sides], dim=1)
+
+
+def box_areas(boxes: Int[Tensor, "n 4"]) -> Int[Tensor, "n"]:
+    """Pixels of each box."""
+    top, left, bottom, right = boxes.unbind(dim=1)
+    return (bottom - top) * (right - left)
+
+
+def fill_boxes(
+    images: Shaped[Tensor, "b c h w"], *, boxes: Int[Tensor, "n 4"], partner: Int[Tensor, "b"]
+) -> Shaped[Tensor, "b c h w"]:
+    """New images whose boxes are filled from their partners; n is b, or 1 for one box for all."""
     h, w = images.shape[-2:]
-    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    # Both shares come from whole numbers of pixels: 1 - share would round once more.
-    cut, kept = (
-        share.to(images.device)[:, None] for share in ((area / (h * w)).float(), ((h * w - area) / (h * w)).float())
-    )
-    boxes, partner = boxes.to(images.device), partner.to(images.device)
     top, left, bottom, right = boxes[:, :, None].unbind(dim=1)  # each [n, 1]
     y, x = torch.arange(h, device=images.device), torch.arange(w, device=images.device)
     rows, columns = (y >= top) & (y < bottom), (x >= left) & (x < right)  # [n, h], [n, w]
     inside = (rows[:, :, None] & columns[:, None, :])[:, None]  # [n, 1, h, w]
-    classes = torch.arange(num_classes, device=images.device)
-    one_hot = (labels.to(images.device)[:, None] == classes).float()  # [b, k]
-    return torch.where(inside, images[partner], images), kept * one_hot + cut * one_hot[partner]
+    return torch.where(inside, images[partner], images)
+
+
+def pixel_targets(
+    labels: Int[Tensor, "b"], *, boxes: Int[Tensor, "n 4"], partner: Int[Tensor, "b"], pixels: int, num_classes: int
+) -> Float[Tensor, "b k"]:
+    """Each class's share of an image's pixels, counted in whole numbers and divided once."""
+    cut = box_areas(boxes)
+    counted = weighted_labels(labels, partner=partner, kept=pixels - cut, cut=cut, num_classes=num_classes)
+    return counted.float() / pixels
+
+
+def _sides(kept: Float[Tensor, "n"], size: tuple[int, int]) -> Float[Tensor, "n 2"]:
+    """Sides of a box that leaves the share λ of an image of (height, width), in pixels, not yet rounded."""
+    return (1 - kept.double()).sqrt()[:, None] * torch.tensor(size, device=kept.device)
+
+
+def _cut_off(start: Int[Tensor, "n 2"], stop: Int[Tensor, "n 2"], size: tuple[int, int]) -> Int[Tensor, "n 4"]:
+    return torch.cat([start.clamp(min=0), torch.minimum(stop, torch.tensor(size, device=stop.device))], dim=1)
+
+
+def _centres(n: int, size: tuple[int, int], generator: torch.Generator | None) -> Int[Tensor, "n 2"]:
+    return torch.stack([torch.randint(side, (n,), generator=generator) for side in size], dim=1)
+
+
+def _draw_clipped(
+    kept: Float[Tensor, "n"], size: tuple[int, int], generator: torch.Generator | None
+) -> Int[Tensor, "n 4"]:
+    return clipped_boxes(kept, _centres(len(kept), size, generator), size)
+
+
+def _draw_whole_clipped(
+    kept: Float[Tensor, "n"], size: tuple[int, int], generator: torch.Generator | None
+) -> Int[Tensor, "n 4"]:
+    return whole_clipped_boxes(kept, _centres(len(kept), size, generator), size)
+
+
+def _draw_inner(
+    kept: Float[Tensor, "n"], size: tuple[int, int], generator: torch.Generator | None
+) -> Int[Tensor, "n 4"]:
+    return inner_boxes(kept, torch.rand(len(kept), 2, dtype=torch.float64, generator=generator), size)
+
+
+_BOXES: dict[str, DrawBoxes] = {
+    "original": _draw_clipped,
+    "torchvision": _draw_clipped,
+    "timm": _draw_whole_clipped,
+    "kornia": _draw_inner,
+}

@@ -1,14 +1,11 @@
-"""The training recipe that both arms share, and its augmentation on batches of uint8 tensors."""
+"""The training recipe that both arms share."""
 
 import math
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-import torch
-from jaxtyping import UInt8
 from timm.optim import create_optimizer_v2  # pyright: ignore[reportPrivateImportUsage]
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 from torch.optim import Optimizer
 
 from nndl_suite.errors import ConfigError, unknown_name
@@ -90,26 +87,3 @@ def make_optimiser(network: nn.Module, name: OptimiserName, rates: Rates) -> Opt
     if name == "sgd":
         return create_optimizer_v2(network, "nesterov", lr=rates.rate, weight_decay=rates.decay, momentum=_MOMENTUM)
     return create_optimizer_v2(network, "adamw", lr=rates.rate, weight_decay=rates.decay)
-
-
-def crop_and_flip(
-    images: UInt8[Tensor, "b c h w"], generator: torch.Generator, *, padding: int, flip: bool
-) -> UInt8[Tensor, "b c h w"]:
-    """A random crop of each image padded with black, mirrored by chance; one gather for the batch.
-
-    Args:
-        images: On any device; not written to.
-        generator: On the CPU; draws one offset and one coin an image.
-        padding: Pixels on each side.
-        flip: Whether to mirror at all.
-    """
-    b, _, h, w = images.shape
-    shift = torch.randint(2 * padding + 1, (2, b, 1), generator=generator)
-    mirrored = (torch.rand(b, 1, generator=generator) < 0.5) & flip
-    rows = shift[0] + torch.arange(h)  # [b, h]
-    columns = torch.where(mirrored, torch.arange(w).flip(0), torch.arange(w)) + shift[1]  # [b, w]
-    rows, columns = rows.to(images.device), columns.to(images.device)
-    padded = F.pad(images, (padding,) * 4)
-    image = torch.arange(b, device=images.device)[:, None, None]
-    # Indexing around the channels puts them last in memory, which is what convolutions want.
-    return padded[image, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)

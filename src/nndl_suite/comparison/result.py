@@ -7,9 +7,9 @@ from typing import Literal
 
 from nndl_suite.comparison.architectures import Architecture
 from nndl_suite.comparison.arm import ArmScore
-from nndl_suite.comparison.intervals import Interval, student_interval, wilson_interval
 from nndl_suite.comparison.recipe import Rates, Recipe
 from nndl_suite.training.files import Json
+from nndl_suite.training.intervals import Interval, student_interval, wilson_interval
 from nndl_suite.training.runs import RunFolder
 
 Pair = tuple[Sequence[ArmScore], Sequence[ArmScore]]
