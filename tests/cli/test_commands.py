@@ -8,6 +8,7 @@ import pytest
 
 from nndl_suite import ColmapNerfReconstructor, LinearProbe, SSLPretrainer, compare_architectures
 from nndl_suite.cli import compare, nerf, ssl
+from nndl_suite.nerf.sfm import SfmSettings
 
 
 def run(*words, cwd=None, **environment):
@@ -16,7 +17,7 @@ def run(*words, cwd=None, **environment):
         capture_output=True,
         text=True,
         cwd=cwd,
-        env={**os.environ, **environment},
+        env={**os.environ, **{name: str(value) for name, value in environment.items()}},
     )
 
 
@@ -33,6 +34,7 @@ def sentence(done):
         (["ssl", "pretrain", "--dataset", "demo"], "--out"),
         (["ssl", "pretrain", "--dataset", "demo", "--out", "x", "--device", "tpu"], "tpu"),
         (["ssl", "probe", "--features", "random", "--dataset", "demo", "--out", "x", "--epoch", "3"], "--epoch"),
+        (["ssl", "probe", "--features", "random", "--dataset", "demo", "--out", "x", "--protocol", "lnear"], "lnear"),
         (["compare", "--epochs", "0", "--out", "x"], "--epochs"),
         (["compare", "--dataset", "demo"], "--out"),
         (["nerf", "train", ".", "--out", "x", "--holdout", "often"], "often"),
@@ -54,11 +56,14 @@ def test_wrong_usage_exits_with_2_and_names_it(words, said, tmp_path):
         (["ssl", "pretrain", "--dataset", "demo", "--backbone", "resnet81", "--out", "x"], "'resnet18'"),
         (["ssl", "pretrain", "--dataset", "folder:none", "--out", "x"], "is not a folder"),
         (["ssl", "probe", "--features", "nowhere", "--dataset", "demo", "--out", "x"], "nowhere"),
+        (["ssl", "probe", "--features", "random", "--dataset", "demo", "--epochs", "3", "--out", "x"], "'finetune'"),
         (["compare", "--dataset", "demo", "--cnn", "resnet81", "--out", "x"], "'resnet18'"),
         (["nerf", "train", "nowhere", "--out", "x"], "nowhere"),
         (["nerf", "train", ".", "--out", "x"], "put the photos in it"),
         (["nerf", "eval", "."], "holds no run"),
         (["nerf", "render", ".", "--out", "o.mp4"], "holds no run"),
+        (["nerf", "export", ".", "--out", "transforms.json"], "holds no run"),
+        (["nerf", "view", "."], "holds no run"),
         (["report", "."], "holds no run"),
     ],
 )
@@ -90,6 +95,24 @@ def test_a_run_folder_is_refused_and_json_is_one_object(tmp_path):
     assert f"{result['test_accuracy']:.2%}" in shown.stdout
 
 
+def test_features_are_kept_where_one_says(tmp_path):
+    words = ["ssl", "probe", "--features", "random", "--backbone", "resnet18-slim", "--dataset", "demo", "--json"]
+    found = [
+        json.loads(run(*words, *more, "--out", f"probe{i}", cwd=tmp_path, XDG_CACHE_HOME=tmp_path / "xdg").stdout)
+        for i, more in enumerate(
+            (
+                ["--protocol", "knn", "--no-cache"],
+                ["--protocol", "knn", "--cache", "kept"],
+                ["--protocol", "linear", "--cache", "kept"],
+            )
+        )
+    ]
+    assert [result["features_cached"] for result in found] == [False, False, True]
+    assert found[0]["test_accuracy"] == found[1]["test_accuracy"]
+    assert len(list((tmp_path / "kept").glob("*.npy"))) == 2
+    assert not (tmp_path / "xdg").exists()
+
+
 def test_a_dry_run_matches_within_two_percent(tmp_path):
     done = run("compare", "--dataset", "demo", "--dry-run", "--json", cwd=tmp_path)
     cnn, vit = json.loads(done.stdout)["arms"]
@@ -103,8 +126,10 @@ def test_a_dry_run_matches_within_two_percent(tmp_path):
         (ssl.pretrain, SSLPretrainer),
         (ssl.probe, LinearProbe),
         (compare.compare, compare_architectures),
+        (nerf.poses, SfmSettings),
         (nerf.train, ColmapNerfReconstructor),
         (nerf.train, ColmapNerfReconstructor.fit),
+        (nerf.export, ColmapNerfReconstructor.export_mesh),
     ],
 )
 def test_defaults_are_those_of_the_api(command, api):

@@ -89,22 +89,28 @@ def _nerf(root, *, whole=True):
             "psnr": 25.7,
             "ssim": 0.83,
             "lpips": None,
-            "per_image": [{"name": n, "psnr": 20.0 + i, "ssim": 0.8} for i, n in enumerate(names)],
+            "per_image": [{"name": n, "psnr": 20.0 + i, "ssim": 0.8, "lpips": None} for i, n in enumerate(names)],
         },
+        "lpips_missing": "no SqueezeNet weights found in here",
+        "train": {"psnr": 28.9, "ssim": 0.91, "names": names[1:4]},
+        "gap": {"psnr": 3.2, "ssim": 0.08},
+        "photo_size": [1080, 1920],
+        "max_side": 640,
+        "error_scale": 0.25,
         "train_images": 56,
         "test_images": 10,
         "resolution": [360, 640],
         "steps": 20_000,
         "train_seconds": 600.0,
         "render_seconds_per_frame": 0.31,
-        "poses": {"registered": 66, "total": 67, "mean_reprojection_error": 0.83},
+        "poses": {"registered": 66, "total": 67, "mean_reprojection_error": 0.83, "notes": ["3 of <66> doubted"]},
         "note": "the held-out photos took part in the joint solve",
     }
     run.finish("nerf", seconds=700, seed=0, fields=fields)
     if whole:
         (run.path / "views").mkdir()
         for i in range(10):
-            for kind in ("photo", "render"):
+            for kind in ("photo", "render", "error"):
                 Image.new("RGB", (8, 6), (25 * i, 0, 0)).save(run.path / "views" / f"{i:03d}-{kind}.jpg")
         (run.path / "orbit.mp4").write_bytes(b"not really a video")
         _write_scene(run.path / "scene.json")
@@ -196,7 +202,10 @@ def test_what_the_page_says(all_runs, tmp_path):
         "holds zero",
         "25.70 dB",
         "66 of 67 photos",
-        "360 x 640",
+        "360 x 640 pixels of the photos' 1080 x 1920",
+        "On 3 photos that training did see: 28.90 dB, SSIM 0.910. The gap to the held-out ones is +3.20 dB and +0.080.",
+        "Of the poses: 3 of <66> doubted.",
+        "No LPIPS: no SqueezeNet weights found in here.",
         "joint solve",
         "recipe.batch_size",
         "python",
@@ -212,6 +221,36 @@ def test_held_out_photos_run_from_worst_to_best(all_runs, tmp_path):
     shown = [float(value) for value in re.findall(r"\.jpg · ([\d.]+) dB", page.text)]
     assert shown == [20, 21, 23, 25, 27, 29]
     assert sum(image["alt"].startswith("Render") for image in page.images) == 6
+    assert sum(image["alt"].startswith("Difference") for image in page.images) == 6
+
+
+def test_a_run_of_an_earlier_version_has_no_gap_and_no_errors(tmp_path):
+    run = _nerf(tmp_path)
+    result = RunFolder(run).result()
+    for key in ("train", "gap", "photo_size", "lpips_missing", "error_scale", "max_side"):
+        del result[key]
+    for row in result["test"]["per_image"]:
+        del row["lpips"]
+    (run / "result.json").write_text(json.dumps(result))
+    for file in (run / "views").glob("*-error.jpg"):
+        file.unlink()
+    _, page = _page([run], tmp_path)
+    assert "25.70 dB" in page.text
+    assert sum(image["alt"].startswith("Render") for image in page.images) == 6
+    assert not any(image["alt"].startswith("Difference") for image in page.images)
+
+
+def test_lpips_is_shown_where_it_is_known(tmp_path):
+    run = _nerf(tmp_path)
+    result = RunFolder(run).result()
+    result["test"]["lpips"], result["lpips_missing"] = 0.1234, None
+    for row in result["test"]["per_image"]:
+        row["lpips"] = 0.2345
+    (run / "result.json").write_text(json.dumps(result))
+    _, page = _page([run], tmp_path)
+    assert "0.123" in page.text
+    assert page.text.count("LPIPS 0.234") + page.text.count("LPIPS 0.235") == 6
+    assert "No LPIPS" not in page.text
 
 
 def test_missing_parts_are_said(tmp_path):
@@ -255,8 +294,8 @@ def test_a_damaged_result_is_named(tmp_path, make, key):
 
 
 def test_an_unknown_kind_is_shown_as_a_table(tmp_path):
-    run = open_run(tmp_path / "scale", kind="scale", settings={}, resume=False)
-    run.finish("scale", seconds=1, seed=0, fields={"fractions": [0.1, 1.0], "dataset": "cifar100"})
+    run = open_run(tmp_path / "tune", kind="tune", settings={}, resume=False)
+    run.finish("tune", seconds=1, seed=0, fields={"fractions": [0.1, 1.0], "dataset": "cifar100"})
     _, page = _page([run.path], tmp_path)
     assert "0.1, 1" in page.text
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from nndl_suite import __version__
-from nndl_suite.cli import compare, demo, nerf, report, ssl
+from nndl_suite.cli import compare, data, demo, nerf, report, ssl, ssl_export, ssl_studies
 from nndl_suite.cli.screen import say_error
 from nndl_suite.errors import Interrupted, NndlError
 
@@ -20,9 +20,14 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.command("demo")(demo.demo)
+ssl.app.command("study")(ssl_studies.study)
+ssl.app.command("scale")(ssl_studies.scale)
+ssl.app.command("sweep")(ssl_studies.sweep)
+ssl.app.command("export")(ssl_export.export)
 app.add_typer(ssl.app, name="ssl")
 app.command("compare")(compare.compare)
 app.add_typer(nerf.app, name="nerf")
+app.add_typer(data.app, name="data")
 app.command("report")(report.report)
 
 

@@ -1,12 +1,13 @@
 """`nndl-suite nerf`: from photos or a video to a radiance field, its scores, its orbit."""
 
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from nndl_suite.cli.options import AsJson, DeviceName, Out, Resume, Seed
-from nndl_suite.cli.results import show_result
+from nndl_suite.cli.results import show_poses, show_result
 from nndl_suite.cli.screen import print_json, progress, say
 
 app = typer.Typer(help="Reconstruction: photos or a phone video to a radiance field.", no_args_is_help=True)
@@ -17,6 +18,13 @@ MaxSide = Annotated[
     int | None, typer.Option("--max-side", help="Photos are reduced to this many pixels on the longer side.", min=32)
 ]
 Holdout = Annotated[str, typer.Option("--holdout", help="every8, or a share such as 0.1.")]
+WeightsRoot = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-root",
+        help="LPIPS takes its weights from weights/ in it; else NNDL_SUITE_DATA, else the user's cache.",
+    ),
+]
 Poses = Annotated[
     Literal["auto", "given", "colmap"],
     typer.Option("--poses", help="auto takes poses that came with the capture, else runs COLMAP."),
@@ -26,29 +34,48 @@ Background = Annotated[
 ]
 
 
+VideoFrames = Annotated[int, typer.Option("--video-frames", help="About how many frames of a video are used.", min=5)]
+
+
 @app.command()
-def poses(capture: Capture, out: Out, seed: Seed = 0, as_json: AsJson = False) -> None:
-    """Find where each photo was taken from.
+def poses(
+    capture: Capture,
+    out: Annotated[Path, typer.Option("--out", help="The folder to write; given again, it goes on where it stopped.")],
+    matcher: Annotated[
+        Literal["auto", "exhaustive", "sequential"],
+        typer.Option("--matcher", help="Which photos are compared: all, or neighbours in name; auto: all up to 120."),
+    ] = "auto",
+    mapper: Annotated[
+        Literal["global", "incremental"],
+        typer.Option("--mapper", help="All cameras at once, or one after the other; if it fails the other is tried."),
+    ] = "incremental",
+    camera_model: Annotated[
+        str, typer.Option("--camera-model", help="As COLMAP names it, such as OPENCV or OPENCV_FISHEYE; or auto.")
+    ] = "auto",
+    video_frames: VideoFrames = 100,
+    threads: Annotated[
+        int, typer.Option("--threads", help="For finding features; -1: one a core, fewer where memory is short.")
+    ] = -1,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Find where each photo was taken from; masks in a folder `masks` beside the photos are heeded.
 
     Example: nndl-suite nerf poses photos/ --out scenes/can
     """
     from nndl_suite.nerf.sfm import SfmSettings, estimate_poses
 
+    settings = SfmSettings(
+        matcher=matcher,
+        mapper=mapper,
+        camera_model=camera_model,
+        video_frames=video_frames,
+        threads=threads,
+        seed=seed,
+    )
     with progress() as watch:
-        scene = estimate_poses(capture, out, settings=SfmSettings(seed=seed), watch=watch)
-    found = scene.poses
-    if as_json:
-        print_json(
-            {
-                "kind": "poses",
-                "out": str(out),
-                "registered": found.registered,
-                "total": found.total,
-                "mean_reprojection_error": found.mean_reprojection_error,
-            }
-        )
-    else:
-        say(f"{found.registered} of {found.total} photos placed; next: nndl-suite nerf train {out} --out runs/NAME")
+        estimate_poses(capture, out, settings=settings, watch=watch)
+    show_poses(out, as_json=as_json)
 
 
 @app.command()
@@ -61,8 +88,14 @@ def train(
     poses: Poses = "auto",
     holdout: Holdout = "every8",
     background: Background = "white",
+    video_frames: VideoFrames = 100,
+    refine_poses: Annotated[
+        Literal["no", "yes"],
+        typer.Option("--refine-poses", help="Let training move its cameras a little, for poses that are not exact."),
+    ] = "no",
     seed: Seed = 0,
     device: DeviceName = "auto",
+    data_root: WeightsRoot = None,
     resume: Resume = False,
     as_json: AsJson = False,
 ) -> None:
@@ -80,15 +113,20 @@ def train(
         max_side=max_side,
         holdout=_holdout(holdout),
         background=background,
+        video_frames=video_frames,
+        refine_poses=refine_poses,
         device=device,
+        data_root=data_root,
     )
     with progress() as watch:
         scan.fit(minutes=minutes, steps=steps, resume=resume, watch=watch)
+    for note in scan.scene.poses.notes:
+        say(f"note: {note}")
     show_result(out, as_json=as_json)
 
 
 @app.command("eval")
-def evaluate(run: Run, as_json: AsJson = False) -> None:
+def evaluate(run: Run, data_root: WeightsRoot = None, as_json: AsJson = False) -> None:
     """Score a finished run again on its held-out photos.
 
     Example: nndl-suite nerf eval runs/can
@@ -96,7 +134,7 @@ def evaluate(run: Run, as_json: AsJson = False) -> None:
     from nndl_suite import ColmapNerfReconstructor
 
     with progress() as watch:
-        ColmapNerfReconstructor.open(run).evaluate(watch=watch)
+        ColmapNerfReconstructor.open(run, data_root=data_root).evaluate(watch=watch)
     show_result(run, as_json=as_json)
 
 
@@ -107,18 +145,49 @@ def render(
     path: Annotated[
         str, typer.Option("--path", help="orbit, interpolate, spiral, or a camera-path FILE.json.")
     ] = "orbit",
-    frames: Annotated[int, typer.Option("--frames", min=2)] = 120,
-    fps: Annotated[int, typer.Option("--fps", min=1, max=120)] = 30,
+    frames: Annotated[int, typer.Option("--frames", help="Length of the video; a FILE.json has its own.", min=2)] = 120,
+    fps: Annotated[
+        str | None, typer.Option("--fps", help="Frames a second, such as 24 or 30000/1001; else the file's, else 30.")
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option("--size", help="WIDTHxHEIGHT in pixels, such as 1280x720; else the photos' own.")
+    ] = None,
+    height: Annotated[
+        int | None, typer.Option("--height", help="Height in pixels; the width follows the photos' shape.", min=16)
+    ] = None,
+    what: Annotated[
+        Literal["rgb", "depth", "normal"], typer.Option("--what", help="Colours, inverse depths or surface normals.")
+    ] = "rgb",
+    samples: Annotated[int, typer.Option("--samples", help="Samples a ray: 16, 24, 32, 48 or 96.")] = 32,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Half the size, every third frame, 16 samples a ray.")
+    ] = False,
+    save_path: Annotated[
+        Path | None, typer.Option("--save-path", help="Also write the camera path, as JSON that nerfstudio reads.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Render a video along a camera path.
+    """Render a video along a camera path. Ctrl-C ends it early; what is rendered by then plays.
 
-    Example: nndl-suite nerf render runs/can --path orbit --out orbit.mp4
+    Example: nndl-suite nerf render runs/can --path orbit --height 720 --out orbit.mp4
     """
     from nndl_suite import ColmapNerfReconstructor
 
+    if size is not None and height is not None:
+        raise typer.BadParameter("--size and --height both say the height; give one of them")
     with progress() as watch:
-        ColmapNerfReconstructor.open(run).render_path(path, out, frames=frames, fps=fps, watch=watch)
+        ColmapNerfReconstructor.open(run).render_path(
+            path,
+            out,
+            frames=frames,
+            fps=_fps(fps),
+            size=height if size is None else _size(size),
+            what=what,
+            quality="preview" if preview else "full",
+            samples=samples,
+            save_path=save_path,
+            watch=watch,
+        )
     _wrote(out, as_json=as_json)
 
 
@@ -126,23 +195,88 @@ def render(
 def export(
     run: Run,
     out: Annotated[
-        Path, typer.Option("--out", help="NAME.glb, .obj or .ply for a mesh; a .ply with cloud in its name for points.")
+        Path,
+        typer.Option(
+            "--out",
+            help="NAME.glb, .obj or .ply for a mesh; a .ply with cloud in its name for points; NAME.json for cameras "
+            "as transforms.json; a folder for cameras as COLMAP text.",
+        ),
     ],
+    what: Annotated[
+        Literal["mesh", "cloud", "cameras"] | None,
+        typer.Option("--what", help="What to write, where the name does not say it."),
+    ] = None,
+    frame: Annotated[
+        Literal["original", "upright"],
+        typer.Option(
+            "--frame", help="original: the capture's own; upright: stood up with the object at the origin (.glb: y up)."
+        ),
+    ] = "original",
+    resolution: Annotated[
+        int, typer.Option("--resolution", help="Grid points along each side of a mesh.", min=8)
+    ] = 192,
+    max_faces: Annotated[
+        int, typer.Option("--max-faces", help="Triangles that a mesh is simplified to; 0 keeps all.", min=0)
+    ] = 200_000,
     as_json: AsJson = False,
 ) -> None:
-    """Write a point cloud or a mesh in the capture's own frame.
+    """Write a point cloud, a mesh or the cameras, in the capture's own frame unless asked otherwise.
 
     Example: nndl-suite nerf export runs/can --out mesh.glb
     """
     from nndl_suite import ColmapNerfReconstructor
 
     scan = ColmapNerfReconstructor.open(run)
+    chosen = what or _what(out)
     with progress() as watch:
-        if out.suffix == ".ply" and "cloud" in out.stem:
-            scan.export_point_cloud(out, watch=watch)
+        if chosen == "cameras":
+            scan.export_cameras(out, frame=frame)
+        elif chosen == "cloud":
+            scan.export_point_cloud(out, frame=frame, watch=watch)
         else:
-            scan.export_mesh(out, watch=watch)
+            scan.export_mesh(out, resolution=resolution, max_faces=max_faces or None, frame=frame, watch=watch)
     _wrote(out, as_json=as_json)
+
+
+@app.command()
+def view(
+    run: Run,
+    port: Annotated[
+        int, typer.Option("--port", help="The first free one from here on is taken.", min=1, max=65535)
+    ] = 7007,
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen on; 0.0.0.0 lets the whole network in, without a password.")
+    ] = "127.0.0.1",
+) -> None:
+    """Look around in a finished run in the browser: photos, points, mesh, and the field itself, rendered live.
+
+    Example: nndl-suite nerf view runs/can
+    """
+    from nndl_suite import ColmapNerfReconstructor
+
+    scan = ColmapNerfReconstructor.open(run)
+    from nndl_suite.nerf.viewer import Viewer  # after the run: who mistyped its name need not install viser to hear so
+
+    with progress() as watch:
+        viewer = Viewer(scan, host=host, port=port, watch=watch)
+    say(f"look at {viewer.address} (Ctrl-C ends it)")
+    say(
+        f"from another computer: ssh -L {viewer.port}:127.0.0.1:{viewer.port} THIS-MACHINE, then http://127.0.0.1:{viewer.port}"
+    )
+    try:
+        viewer.wait()
+    except KeyboardInterrupt:
+        say("closed")
+    finally:
+        viewer.close()
+
+
+def _what(out: Path) -> Literal["mesh", "cloud", "cameras"]:
+    """What a name asks for."""
+    suffix = out.suffix.lower()
+    if suffix == ".json" or not suffix or out.is_dir():
+        return "cameras"
+    return "cloud" if suffix == ".ply" and "cloud" in out.stem.lower() else "mesh"
 
 
 def _wrote(file: Path, *, as_json: bool) -> None:
@@ -159,3 +293,18 @@ def _holdout(text: str) -> Literal["every8"] | float:
         return float(text)
     except ValueError:
         raise typer.BadParameter(f"--holdout wants every8 or a share such as 0.1, got {text!r}") from None
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.lower().partition("x")
+    try:
+        return int(width), int(height)
+    except ValueError:
+        raise typer.BadParameter(f"--size wants WIDTHxHEIGHT such as 1280x720, got {text!r}") from None
+
+
+def _fps(text: str | None) -> float | None:
+    try:
+        return None if text is None else float(Fraction(text))
+    except (ValueError, ZeroDivisionError):
+        raise typer.BadParameter(f"--fps wants a number such as 24, 29.97 or 30000/1001, got {text!r}") from None

@@ -19,7 +19,7 @@ Dataset = Annotated[
     str,
     typer.Option(
         "--dataset",
-        help="cifar10, cifar100, stl10, tiny-imagenet, demo, folder:PATH or arrays:FILE.npz.",
+        help="cifar10, cifar100, stl10, tiny-imagenet, demo, folder:PATH, arrays:FILE.npz or wds:SHARDS.",
     ),
 ]
 DataRoot = Annotated[

@@ -3,8 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from nndl_suite.cli.screen import print_json, print_table
+from nndl_suite.cli.screen import print_json, print_table, say
+from nndl_suite.cli.study_results import print_scale, print_study, print_sweep
 from nndl_suite.training.files import read_json
+
+_FAILURES_SHOWN = 20
 
 
 def show_result(run: Path, *, as_json: bool) -> None:
@@ -15,8 +18,36 @@ def show_result(run: Path, *, as_json: bool) -> None:
         return
     if result["kind"] == "comparison":
         print_table("comparison", ["arm", "parameters", "FLOPs", "test accuracy", "95 % interval"], _arms(result))
+    if (table := _TABLES.get(str(result["kind"]))) is not None:
+        table(result)
     title, facts = _FACTS[str(result["kind"])](result)
     print_table(title, ["", ""], [*facts, ["time", _duration(result["seconds"])], ["run folder", str(run)]])
+
+
+def show_poses(scene: Path, *, as_json: bool) -> None:
+    """What COLMAP found, and what failed and why."""
+    found: dict[str, Any] = dict(read_json(scene / "poses.json"))
+    if as_json:
+        print_json({"kind": "poses", "out": str(scene), **found})
+        return
+    error = found["mean_reprojection_error"]
+    print_table(
+        "poses",
+        ["", ""],
+        [
+            ["photos placed", f"{found['registered']} of {found['total']}"],
+            ["reprojection error", "unknown" if error is None else f"{error:.2f} px"],
+            ["by", f"{found['matcher']} matching, {found['mapper']} mapper"],
+            *(["note", note] for note in found.get("notes", [])),
+            ["scene", str(scene)],
+        ],
+    )
+    failed = list(found.get("why", {}).items())
+    if failed:
+        print_table("not placed", ["photo", "why"], failed[:_FAILURES_SHOWN])
+    if len(failed) > _FAILURES_SHOWN:
+        say(f"and {len(failed) - _FAILURES_SHOWN} more: see {scene / 'poses.json'}")
+    say(f"next: nndl-suite nerf train {scene} --out runs/NAME")
 
 
 _Facts = tuple[str, list[list[str]]]
@@ -28,7 +59,8 @@ def _probe(result: dict[str, Any]) -> _Facts:
         ["features", f"{result['features']} ({result['feature_dim']} at {result['resolution']} px)"],
         ["test accuracy", f"{result['test_accuracy']:.2%}  {_interval(result['test_accuracy_ci95'])}"],
         ["validation accuracy", f"{result['val_accuracy']:.2%}"],
-        ["chosen on validation", chosen],
+        ["stated, not chosen" if result["protocol"] == "finetune" else "chosen on validation", chosen],
+        *(["note", note] for note in result.get("notes", [])),
     ]
 
 
@@ -37,6 +69,7 @@ def _pretrain(result: dict[str, Any]) -> _Facts:
         ["epochs", str(result["epochs"])],
         ["final loss", f"{result['final_loss']:.4f}"],
         ["effective rank", f"{result['effective_rank']:.1f}"],
+        *([["warning", str(result["warning"])]] if result.get("warning") else []),
         ["speed", f"{result['images_per_second']:.0f} images/s"],
         ["weights", str(result["checkpoint"])],
     ]
@@ -73,15 +106,54 @@ def _nerf(result: dict[str, Any]) -> _Facts:
     return "reconstruction", [
         ["PSNR on held-out photos", f"{test['psnr']:.2f} dB"],
         ["SSIM on held-out photos", f"{test['ssim']:.3f}"],
+        ["LPIPS on held-out photos", _lpips(result)],
+        *_unrefined(result),
+        *_gap(result),
         ["photos", f"{result['train_images']} trained on, {result['test_images']} held out"],
         ["photos placed", placed],
-        ["pixels", " x ".join(str(side) for side in result["resolution"])],
+        ["pixels", _pixels(result)],
         ["training", f"{result['steps']} steps in {_duration(result['train_seconds'])}"],
         ["rendering", f"{result['render_seconds_per_frame']:.2f} s a frame"],
     ]
 
 
-_FACTS = {"probe": _probe, "pretrain": _pretrain, "comparison": _comparison, "nerf": _nerf}
+def _lpips(result: dict[str, Any]) -> str:
+    value = result["test"]["lpips"]
+    return result.get("lpips_missing") or "not computed" if value is None else f"{value:.3f}"
+
+
+def _unrefined(result: dict[str, Any]) -> list[list[str]]:
+    """Where training moved its cameras: what the scores above are about, and what they would be otherwise."""
+    whole = result.get("test_unrefined")
+    if whole is None:
+        return []
+    told = f"{whole['psnr']:.2f} dB, {whole['ssim']:.3f}  (whole photos)"
+    return [["held-out poses", result["held_out_poses"]], ["at their poses as given", told]]
+
+
+def _gap(result: dict[str, Any]) -> list[list[str]]:
+    """Runs of earlier versions have none."""
+    if "train" not in result:
+        return []
+    train, gap = result["train"], result["gap"]
+    told = f"{train['psnr']:.2f} dB, {train['ssim']:.3f}  ({gap['psnr']:+.2f} dB, {gap['ssim']:+.3f})"
+    return [[f"on {len(train['names'])} training photos", told]]
+
+
+def _pixels(result: dict[str, Any]) -> str:
+    used, photo = result["resolution"], result.get("photo_size")
+    told = " x ".join(str(side) for side in used)
+    return told if photo is None else f"{told} of {' x '.join(str(side) for side in photo)}"
+
+
+def _many(result: dict[str, Any]) -> _Facts:
+    return "", [["seeds", ", ".join(str(seed) for seed in result["seeds"])]]
+
+
+_TABLES = {"study": print_study, "scale": print_scale, "sweep": print_sweep}
+_FACTS = {"probe": _probe, "pretrain": _pretrain, "comparison": _comparison, "nerf": _nerf} | dict.fromkeys(
+    _TABLES, _many
+)
 
 
 def _interval(ci95: list[float] | None) -> str:

@@ -13,9 +13,18 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 PALETTE = ("#4c8ed9", "#e07b39", "#3fa66b", "#a06cd5")
 """Legible on white and on black."""
 
+ERROR_COLOURS = "inferno"
+"""matplotlib's map for pictures of errors: perceptually even, from black to light yellow."""
+
 _INK = "#0a0b0c"  # stands for the page's own text colour until the SVG is written
 _WIDTH, _HEIGHT = 5.0, 2.9  # inches; small, so that a phone shows the letters at their size
 _SMALL = 9
+
+
+def css_gradient(colours: str) -> str:
+    """The stops of one of matplotlib's maps, for a `linear-gradient` of CSS."""
+    stops = [matplotlib.colormaps[colours](place / 8, bytes=True)[:3] for place in range(9)]
+    return ", ".join(f"rgb({red}, {green}, {blue})" for red, green, blue in stops)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +48,29 @@ class Estimate:
     mean: float
     ci95: tuple[float, float] | None
     colour: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Differences:
+    """Signed shares by label, such as gains of classes."""
+
+    label: str
+    colour: int
+    values: Sequence[float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fitted:
+    """Points, and the curve that was fitted to them, with its 95 % band; no curve where `curve_x` is empty."""
+
+    label: str
+    colour: int
+    x: Sequence[float]
+    y: Sequence[float]
+    curve_x: Sequence[float]
+    curve_y: Sequence[float]
+    low: Sequence[float]
+    high: Sequence[float]
 
 
 def curves(lines: Sequence[Line], *, x: str, y: str, percent: bool = False) -> str:
@@ -82,6 +114,69 @@ def estimates(rows: Sequence[Estimate], *, x: str) -> str:
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
     axes.set_xlabel(x, color=_INK, fontsize=_SMALL)
     return _svg(figure, salt="".join(f"{row.label}{row.mean}" for row in rows))
+
+
+def differences(labels: Sequence[str], series: Sequence[Differences], *, x: str) -> str:
+    """Signed shares as dots left and right of zero, a label a row from the top, all series in each row."""
+    figure, axes = _canvas(0.9 + 0.26 * len(labels))
+    axes.axvline(0, color=_INK, linewidth=0.8, alpha=0.6)
+    for one in series:
+        colour = PALETTE[one.colour % len(PALETTE)]
+        axes.plot(one.values, range(len(labels)), linestyle="none", marker="o", color=colour, label=one.label)
+    axes.set_yticks(range(len(labels)), list(labels))
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None, symbol=""))
+    axes.set_xlabel(x, color=_INK, fontsize=_SMALL)
+    if len(series) > 1:
+        axes.legend(
+            frameon=False, labelcolor=_INK, fontsize=_SMALL, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2
+        )
+    return _svg(figure, salt="".join(f"{one.label}{sum(one.values)}" for one in series))
+
+
+def fitted_curves(series: Sequence[Fitted], *, x: str, y: str) -> str:
+    """Shares against sizes on a logarithmic axis, with fitted curves and their bands."""
+    figure, axes = _canvas(_HEIGHT)
+    for one in series:
+        colour = PALETTE[one.colour % len(PALETTE)]
+        axes.fill_between(one.curve_x, one.low, one.high, color=colour, alpha=0.18, linewidth=0)
+        axes.plot(one.curve_x, one.curve_y, color=colour, linewidth=1.6)
+        axes.plot(one.x, one.y, linestyle="none", marker="o", markersize=4, color=colour, label=one.label)
+    axes.set_xscale("log")
+    sizes = sorted({size for one in series for size in one.x})
+    axes.set_xticks(sizes, [f"{size:,.0f}" for size in sizes])
+    axes.minorticks_off()
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+    axes.set_xlabel(x, color=_INK, fontsize=_SMALL)
+    axes.set_ylabel(y, color=_INK, fontsize=_SMALL)
+    if len(series) > 1:
+        axes.legend(frameon=False, labelcolor=_INK, fontsize=_SMALL)
+    return _svg(figure, salt=f"{x}{y}{[one.y for one in series]}")
+
+
+def scatter(places: Sequence[tuple[float, float]], groups: Sequence[int], names: Sequence[str]) -> str:
+    """Points in a plane, coloured by group (at most 20 colours); the axes have no unit."""
+    figure, axes = _canvas(4.2 + 0.2 * -(-len(names) // 3))
+    colours = matplotlib.colormaps["tab20" if len(names) > 10 else "tab10"].colors  # pyright: ignore[reportAttributeAccessIssue]
+    for group, name in enumerate(names):
+        inside = [place for place, of in zip(places, groups, strict=True) if of == group]
+        if inside:
+            axes.scatter(*zip(*inside, strict=True), s=7, color=colours[group % len(colours)], label=name, linewidths=0)
+    axes.axis("off")
+    axes.set_aspect("equal", adjustable="datalim")
+    axes.legend(
+        frameon=False,
+        labelcolor=_INK,
+        fontsize=_SMALL - 2,
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0.0),
+        ncols=3,
+        markerscale=1.6,
+        handletextpad=0.1,
+        columnspacing=0.8,
+    )
+    return _svg(figure, salt=f"{places[:3]}{names[:1]}")
 
 
 def _canvas(height: float) -> tuple[Figure, Axes]:

@@ -8,7 +8,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, TemplateError
 
 from nndl_suite.errors import RunError
 from nndl_suite.report import words
+from nndl_suite.report.figures import ERROR_COLOURS, css_gradient
 from nndl_suite.report.sections import data_uri, gather, probe_picture
+from nndl_suite.report.studies import formula
 from nndl_suite.training.files import write_atomically
 
 
@@ -29,9 +31,12 @@ def write_report(runs: Sequence[Path | str], out: Path | str) -> Path:
         raise RunError("a report wants at least one run folder")
     sections = [gather(Path(run)) for run in runs]
     probes = [section for section in sections if section.kind == "probe" and section.result is not None]
+    gradient = css_gradient(ERROR_COLOURS)
     try:
         page = _environment().get_template("page.html.j2")
-        html = page.render(sections=sections, probes=probes, probe_picture=probe_picture(probes))
+        html = page.render(
+            sections=sections, probes=probes, probe_picture=probe_picture(probes), error_gradient=gradient
+        )
     except (TemplateError, KeyError, TypeError) as error:
         raise RunError(f"a result.json lacks something that its kind always has ({error}); run that again") from error
     out = Path(out)
@@ -56,6 +61,7 @@ def _environment() -> Environment:
         words.count,
         data_uri,
         words.duration,
+        formula,
         words.gigaflops,
         words.percent,
         words.percent_interval,

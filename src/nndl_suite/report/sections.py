@@ -8,40 +8,35 @@ from pathlib import Path
 from statistics import fmean
 from typing import cast
 
-from markupsafe import Markup
-
 from nndl_suite.errors import RunError
 from nndl_suite.report import words
-from nndl_suite.report.figures import Estimate, Line, curves, estimates
+from nndl_suite.report.figures import Estimate, Line
+from nndl_suite.report.pictures import Picture, as_interval, as_number, as_object, curve_picture, interval_picture
 from nndl_suite.report.scene_view import SceneView, read_scene
+from nndl_suite.report.studies import scale_pictures, study_pictures, sweep_pictures
 from nndl_suite.training.files import Json
 from nndl_suite.training.runs import RunFolder
 
 _SHOWN_PHOTOS = 6
 _LARGEST_VIDEO = 48 * 2**20  # bytes; base64 adds a third, and a browser holds all of it
 _CURVE_POINTS = 200
+_STUDIES = {"study": study_pictures, "scale": scale_pictures, "sweep": sweep_pictures}
 
 Metrics = Sequence[dict[str, float]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Picture:
-    """A drawing, with words for those who do not see it."""
-
-    svg: Markup
-    alt: str
-    caption: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class HeldOut:
-    """A held-out photo and what the field renders from the same place, as data URIs."""
+    """A held-out photo, what the field renders from the same place, and where it is off, as data URIs."""
 
     name: str
     psnr: float
     ssim: float
+    lpips: float | None
     photo: str
     render: str
+    error: str | None
+    """None in a run of an earlier version."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,8 +75,8 @@ def gather(path: Path) -> Section:
         path=str(path),
         kind=kind,
         result=result,
-        settings=words.flat(_object(config.get("settings"))),
-        versions=words.flat(_object(config.get("versions"))),
+        settings=words.flat(as_object(config.get("settings"))),
+        versions=words.flat(as_object(config.get("versions"))),
         machine=words.brief(config.get("machine")),
         pictures=_curves_of_log(run.metrics()),
     )
@@ -90,6 +85,8 @@ def gather(path: Path) -> Section:
             return _comparison(section, run)
         if kind == "nerf":
             return _nerf(section, path)
+        if kind in _STUDIES and result is not None:
+            return replace(section, pictures=_STUDIES[kind](result, path))
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise RunError(f"{path / 'result.json'} is not what a {kind} run writes ({error!r}); run it again") from error
     return section
@@ -103,32 +100,11 @@ def probe_picture(probes: Sequence[Section]) -> Picture | None:
         rows.append(
             Estimate(
                 label=probe.name,
-                mean=_number(result["test_accuracy"]),
-                ci95=_interval(result.get("test_accuracy_ci95")),
+                mean=as_number(result["test_accuracy"]),
+                ci95=as_interval(result.get("test_accuracy_ci95")),
             )
         )
-    return _interval_picture(rows, "test accuracy") if rows else None
-
-
-def _interval_picture(rows: Sequence[Estimate], x: str) -> Picture:
-    told = "; ".join(f"{row.label} {words.percent(row.mean)}" for row in rows)
-    return Picture(
-        svg=Markup(estimates(rows, x=x)),  # noqa: S704 - drawn by matplotlib, which escapes its texts
-        alt=f"{x}: {told}.",
-        caption=f"{x[0].upper()}{x[1:]} with 95 % intervals.",
-    )
-
-
-def _curve_picture(lines: Sequence[Line], *, x: str, y: str, caption: str, percent: bool = False) -> Picture:
-    show = words.percent if percent else words.brief
-    told = "; ".join(
-        f"{line.label} goes from {show(line.y[0])} to {show(line.y[-1])}" for line in lines if not line.faint
-    )
-    return Picture(
-        svg=Markup(curves(lines, x=x, y=y, percent=percent)),  # noqa: S704 - drawn by matplotlib, which escapes its texts
-        alt=f"{y} by {x}: {told}.",
-        caption=caption,
-    )
+    return interval_picture(rows, "test accuracy") if rows else None
 
 
 def _curves_of_log(metrics: Metrics) -> tuple[Picture, ...]:
@@ -138,7 +114,7 @@ def _curves_of_log(metrics: Metrics) -> tuple[Picture, ...]:
         steps, values = _thinned(metrics, name)
         if steps:
             line = Line(label=y, colour=0, x=steps, y=values)
-            pictures.append(_curve_picture([line], x="step", y=y, caption=f"{y[0].upper()}{y[1:]}."))
+            pictures.append(curve_picture([line], x="step", y=y, caption=f"{y[0].upper()}{y[1:]}."))
     return tuple(pictures)
 
 
@@ -157,20 +133,20 @@ def _comparison(section: Section, run: RunFolder) -> Section:
     result = section.result
     if result is None:
         return replace(section, pictures=tuple(pictures))
-    arms = [_object(arm) for arm in cast(list[Json], result["arms"])]
+    arms = [as_object(arm) for arm in cast(list[Json], result["arms"])]
     rows = [
-        Estimate(label=str(arm["name"]), mean=_number(arm["mean"]), ci95=_interval(arm["ci95"]), colour=colour)
+        Estimate(label=str(arm["name"]), mean=as_number(arm["mean"]), ci95=as_interval(arm["ci95"]), colour=colour)
         for colour, arm in enumerate(arms)
     ]
-    difference = _object(result["difference"])
+    difference = as_object(result["difference"])
     sentence = words.conclusion(
         rows[0].label,
         rows[1].label,
-        mean=_number(difference["mean"]),
-        ci95=_interval(difference["ci95"]),
+        mean=as_number(difference["mean"]),
+        ci95=as_interval(difference["ci95"]),
         seeds=len(cast(list[Json], arms[0]["seeds"])),
     )
-    return replace(section, pictures=(*pictures, _interval_picture(rows, "test accuracy")), sentence=sentence)
+    return replace(section, pictures=(*pictures, interval_picture(rows, "test accuracy")), sentence=sentence)
 
 
 def _logs_by_arm(folder: Path) -> dict[str, list[Metrics]]:
@@ -206,7 +182,7 @@ def _arm_curves(logs: dict[str, list[Metrics]]) -> Iterable[Picture]:
         if lines:
             seeds_told = " Thin: each seed; thick: their mean." if any(line.faint for line in lines) else ""
             percent = name == "val_accuracy"
-            yield _curve_picture(lines, x=x, y=y, caption=caption + seeds_told, percent=percent)
+            yield curve_picture(lines, x=x, y=y, caption=caption + seeds_told, percent=percent)
 
 
 def _nerf(section: Section, path: Path) -> Section:
@@ -227,10 +203,10 @@ def _nerf(section: Section, path: Path) -> Section:
 
 def _held_out(result: dict[str, Json], folder: Path) -> Iterable[HeldOut]:
     """Up to six held-out photos, evenly spaced from the worst to the best PSNR."""
-    test = _object(result["test"])
-    rows = [_object(row) for row in cast(list[Json], test["per_image"])]
+    test = as_object(result["test"])
+    rows = [as_object(row) for row in cast(list[Json], test["per_image"])]
     pairs: list[tuple[dict[str, Json], Path, Path]] = []
-    for row in sorted(rows, key=lambda row: _number(row["psnr"])):
+    for row in sorted(rows, key=lambda row: as_number(row["psnr"])):
         name = str(row["name"])
         for stem in (Path(name).stem, name.replace("/", "_")):
             photo, render = folder / f"{stem}-photo.jpg", folder / f"{stem}-render.jpg"
@@ -240,12 +216,16 @@ def _held_out(result: dict[str, Json], folder: Path) -> Iterable[HeldOut]:
     shown = min(_SHOWN_PHOTOS, len(pairs))
     for place in range(shown):
         row, photo, render = pairs[place * (len(pairs) - 1) // max(1, shown - 1)]
+        error = photo.with_name(photo.name.removesuffix("photo.jpg") + "error.jpg")
+        lpips = row.get("lpips")
         yield HeldOut(
             name=str(row["name"]),
-            psnr=_number(row["psnr"]),
-            ssim=_number(row["ssim"]),
+            psnr=as_number(row["psnr"]),
+            ssim=as_number(row["ssim"]),
+            lpips=None if lpips is None else as_number(lpips),
             photo=data_uri(photo, "image/jpeg"),
             render=data_uri(render, "image/jpeg"),
+            error=data_uri(error, "image/jpeg") if error.is_file() else None,
         )
 
 
@@ -260,20 +240,3 @@ def data_uri(content: Path | bytes, media_type: str) -> str:
     except OSError as error:
         raise RunError(f"cannot read {content}: {error.strerror}") from error
     return f"data:{media_type};base64,{base64.b64encode(raw).decode()}"
-
-
-def _object(node: Json) -> dict[str, Json]:
-    return node if isinstance(node, dict) else {}
-
-
-def _number(node: Json) -> float:
-    if isinstance(node, bool) or not isinstance(node, int | float):
-        raise TypeError(f"expected a number, got {node!r}")
-    return float(node)
-
-
-def _interval(node: Json) -> tuple[float, float] | None:
-    if node is None:
-        return None
-    low, high = cast(list[Json], node)
-    return _number(low), _number(high)

@@ -1,0 +1,67 @@
+"""Drawings with their words, and the numbers of a `result.json` that go into them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from markupsafe import Markup
+
+from nndl_suite.report import words
+from nndl_suite.report.figures import Estimate, Line, curves, estimates
+from nndl_suite.training.files import Json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """A drawing, with words for those who do not see it."""
+
+    svg: Markup
+    alt: str
+    caption: str
+
+
+def interval_picture(rows: Sequence[Estimate], x: str) -> Picture:
+    """Shares with their intervals, one a row."""
+    told = "; ".join(f"{row.label} {words.percent(row.mean)}" for row in rows)
+    return Picture(
+        svg=Markup(estimates(rows, x=x)),  # noqa: S704 - drawn by matplotlib, which escapes its texts
+        alt=f"{x}: {told}.",
+        caption=f"{x[0].upper()}{x[1:]} with 95 % intervals.",
+    )
+
+
+def curve_picture(lines: Sequence[Line], *, x: str, y: str, caption: str, percent: bool = False) -> Picture:
+    """Curves over a common axis."""
+    show = words.percent if percent else words.brief
+    told = "; ".join(
+        f"{line.label} goes from {show(line.y[0])} to {show(line.y[-1])}" for line in lines if not line.faint
+    )
+    return Picture(
+        svg=Markup(curves(lines, x=x, y=y, percent=percent)),  # noqa: S704 - drawn by matplotlib, which escapes its texts
+        alt=f"{y} by {x}: {told}.",
+        caption=caption,
+    )
+
+
+def as_object(node: Json) -> dict[str, Json]:
+    """An object, empty where there is something else."""
+    return node if isinstance(node, dict) else {}
+
+
+def as_number(node: Json) -> float:
+    """A number.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if isinstance(node, bool) or not isinstance(node, int | float):
+        raise TypeError(f"expected a number, got {node!r}")
+    return float(node)
+
+
+def as_interval(node: Json) -> tuple[float, float] | None:
+    """Two numbers, or None for null."""
+    if node is None:
+        return None
+    low, high = cast(list[Json], node)
+    return as_number(low), as_number(high)
