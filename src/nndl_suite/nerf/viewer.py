@@ -24,7 +24,7 @@ from nndl_suite.nerf.surface_files import as_glb
 from nndl_suite.training.watch import Watcher, ignore
 
 try:
-    import viser
+    import viser  # pyright: ignore[reportMissingImports] - an extra, so type checks also run without it
 except ImportError as error:
     raise ConfigError('the viewer needs viser, which is not installed: pip install "nndl-suite[viewer]"') from error
 
