@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from nndl_suite.comparison.architectures import resolve_arms
-from nndl_suite.comparison.recipe import Rates, Recipe, make_optimiser
+from nndl_suite.comparison.optimisers import make_optimiser
+from nndl_suite.comparison.recipe import Rates, Recipe
 from nndl_suite.errors import ConfigError
 
 
@@ -28,7 +29,7 @@ def test_only_matrices_and_kernels_are_decayed(name):
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"optimiser": "adam"}, "did you mean 'adamw'"),
+        ({"optimiser": "adamax"}, "did you mean 'adam' or 'adamw'"),
         ({"batch_size": 0}, "batch_size"),
         ({"warmup": 1.0}, "warmup"),
         ({"label_smoothing": 1.0}, "label_smoothing"),

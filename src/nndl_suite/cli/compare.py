@@ -39,6 +39,9 @@ def compare(
     match: Annotated[
         Literal["parameters", "flops"], typer.Option("--match", help="What a matched transformer has as much of.")
     ] = "parameters",
+    recipe: Annotated[
+        str, typer.Option("--recipe", help="default, course-2024 or speed, or a JSON file of a recipe's settings.")
+    ] = "default",
     epochs: Annotated[int, typer.Option("--epochs", min=1)] = 100,
     seeds: Annotated[int, typer.Option("--seeds", help="How many runs of each arm.", min=1)] = 3,
     seed: Seed = 0,
@@ -62,7 +65,9 @@ def compare(
     if out is None:
         raise typer.BadParameter("a run needs a folder: --out runs/NAME (or --dry-run to count only)")
     from nndl_suite import compare_architectures
+    from nndl_suite.comparison.recipes import load_recipe
 
+    chosen = load_recipe(recipe)
     with progress() as watch:
         compare_architectures(
             cnn=cnn,
@@ -72,6 +77,7 @@ def compare(
             seeds=range(seed, seed + seeds),
             out=out,
             match=match,
+            recipe=chosen,
             device=device,
             precision=precision,
             data_root=data_root,

@@ -7,22 +7,28 @@ from typing import cast
 import torch
 from jaxtyping import Float, UInt8
 from lightning_fabric import Fabric
-from torch import Tensor
+from timm.utils.model_ema import ModelEmaV3
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nndl_suite.comparison.architectures import Architecture
-from nndl_suite.comparison.cutmix import CutMix
-from nndl_suite.comparison.recipe import Rates, Recipe, make_optimiser
-from nndl_suite.data.augmentation import crop_and_flip
+from nndl_suite.comparison.optimisers import make_optimiser
+from nndl_suite.comparison.recipe import Rates, Recipe
+from nndl_suite.comparison.recipe_mix import mix_of
+from nndl_suite.comparison.training_images import augment, resized
+from nndl_suite.comparison.whitened_cnn import FitsImages
 from nndl_suite.data.batches import Batches, in_order
 from nndl_suite.data.image_set import ImageSet
+from nndl_suite.errors import ConfigError
 from nndl_suite.models.normalisation import Normalisation
 from nndl_suite.training.checkpoints import State
 from nndl_suite.training.loop import LoopSettings, run_loop
 from nndl_suite.training.runs import RunFolder
-from nndl_suite.training.schedules import warmup_cosine
+from nndl_suite.training.schedules import rate_factor
 from nndl_suite.training.seeds import derived_seed, generator_for, isolated_rng
 from nndl_suite.training.watch import Watcher, ignore
+
+_FITTED_ON = 2000  # images, of which a first layer may be made
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,13 +59,16 @@ class ArmTraining:
     def __init__(
         self, architecture: Architecture, rates: Rates, recipe: Recipe, splits: Splits, *, seed: int, fabric: Fabric
     ) -> None:
-        with isolated_rng(derived_seed(seed, "init")):
-            network = architecture.build()
+        network = _fresh_network(architecture, recipe, splits, seed=seed)
+        network = network.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._average = None
+        if recipe.ema_decay is not None:
+            self._average = ModelEmaV3(network, decay=recipe.ema_decay, use_warmup=True)
         self.recipe, self._rates, self._seed, self._fabric = recipe, rates, seed, fabric
         self._num_classes = splits.train.num_classes
         self._normalisation = splits.normalisation
-        network = network.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network, self._optimiser = fabric.setup(network, make_optimiser(network, recipe.optimiser, rates))
+        self._scored = self.network if self._average is None else fabric.setup_module(self._average.module)
         self.batches = Batches(splits.train, batch_size=recipe.batch_size, seed=seed, device=fabric.device)
 
     def step(self, index: int, fraction: float) -> Mapping[str, Tensor]:
@@ -67,39 +76,42 @@ class ArmTraining:
         recipe, generator = self.recipe, generator_for(self._seed, "augmentation", index)
         batch = self.batches.at(index)
         assert batch.labels is not None
-        images = crop_and_flip(batch.images, generator, padding=recipe.crop_padding, flip=recipe.flip)
-        mix = CutMix(
-            alpha=recipe.cutmix_alpha,
-            probability=recipe.cutmix_probability,
-            num_classes=self._num_classes,
-            generator=generator,
-        )
-        images, targets = mix(images, batch.labels)
+        images = augment(batch.images, recipe, generator, seed=derived_seed(self._seed, "randaugment", index))
+        images, targets = mix_of(recipe, self._num_classes, generator)(images, batch.labels)
         for group in self._optimiser.param_groups:
-            group["lr"] = self._rates.rate * warmup_cosine(fraction, recipe.warmup)
+            group["lr"] = self._rates.rate * rate_factor(recipe.schedule, fraction, recipe.warmup)
         with isolated_rng(derived_seed(self._seed, "dropout", index)):
-            logits = self._logits(images)
+            logits = self.network(resized(self._normal(images), recipe.size_at(fraction))).float()
             loss = F.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
             self._optimiser.zero_grad()
             self._fabric.backward(loss)
+        if recipe.clip_norm is not None:  # a norm that is no number is found with the loss: asking here would wait
+            self._fabric.clip_gradients(
+                self.network, self._optimiser, max_norm=recipe.clip_norm, error_if_nonfinite=False
+            )
         self._optimiser.step()
+        if self._average is not None:
+            self._average.update(self.network.module, step=index + 1)
         return {"loss": loss.detach()}
 
     def state(self) -> dict[str, State]:
-        """Weights, running statistics and the optimiser's moments."""
-        return {"network": self.network.state_dict(), "optimiser": self._optimiser.state_dict()}
+        """Weights, running statistics, the optimiser's moments, and the running mean of the weights if there is one."""
+        average = {} if self._average is None else {"average": self._average.module.state_dict()}
+        return {"network": self.network.state_dict(), "optimiser": self._optimiser.state_dict(), **average}
 
     def load_state(self, state: Mapping[str, State]) -> None:
         """Go back to a state."""
         self.network.load_state_dict(cast(Mapping[str, Tensor], state["network"]))
         self._optimiser.load_state_dict(cast(dict[str, Tensor], state["optimiser"]))
+        if self._average is not None:
+            self._average.module.load_state_dict(cast(Mapping[str, Tensor], state["average"]))
 
     @torch.no_grad()
     def score(self, images: ImageSet) -> tuple[float, float]:
         """Accuracy and mean cross-entropy on unaugmented images; the network is left in training mode."""
         correct = torch.zeros((), dtype=torch.int64, device=self._fabric.device)
         loss = torch.zeros((), dtype=torch.float64, device=self._fabric.device)
-        self.network.eval()
+        self._scored.eval()
         for batch in in_order(images, batch_size=self.recipe.batch_size, device=self._fabric.device):
             assert batch.labels is not None
             logits = self._logits(batch.images)
@@ -109,8 +121,37 @@ class ArmTraining:
         return correct.item() / len(images), loss.item() / len(images)
 
     def _logits(self, images: UInt8[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
-        normal = self._normalisation(images).contiguous(memory_format=torch.channels_last)
-        return self.network(normal).float()
+        return self._scored(self._normal(images)).float()
+
+    def _normal(self, images: UInt8[Tensor, "b 3 h w"] | Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
+        return self._normalisation(images).contiguous(memory_format=torch.channels_last)
+
+
+def _fresh_network(architecture: Architecture, recipe: Recipe, splits: Splits, *, seed: int) -> nn.Module:
+    with isolated_rng(derived_seed(seed, "init")):
+        network = architecture.build()
+    if isinstance(network, FitsImages):
+        count = min(_FITTED_ON, len(splits.train))
+        picks = torch.arange(count) * len(splits.train) // count
+        network.fit_images(splits.normalisation(splits.train.store.read(picks)))
+    for _, size in recipe.resolutions:
+        _refuse_size(architecture.name, network, size)
+    if recipe.compile:
+        network.compile()
+    return network
+
+
+@torch.no_grad()
+def _refuse_size(name: str, network: nn.Module, size: int) -> None:
+    try:
+        network.eval()(torch.zeros(1, 3, size, size))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise ConfigError(
+            f"{name} cannot be trained on images of {size} px, which the recipe's resolutions ask for ({error}); "
+            f"leave that size out, or choose another network"
+        ) from error
+    finally:
+        network.train()
 
 
 def train_arm(

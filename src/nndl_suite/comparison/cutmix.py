@@ -139,8 +139,14 @@ class CutMix:
             convention=self._convention,
             generator=self.generator,
         )
-        boxes = _BOXES[self.variant](kept, size, self.generator)
-        return torch.where(mixed[:, None], boxes, 0)
+        return torch.where(mixed[:, None], self.boxes_of(kept, size), 0)
+
+    def boxes_of(self, kept: Float[Tensor, "n"], size: tuple[int, int]) -> Int[Tensor, "n 4"]:
+        """Boxes that leave the shares `kept` of images of (height, width), before they are clipped, at random places.
+
+        Rows are as those of `draw_boxes`.
+        """
+        return _BOXES[self.variant](kept, size, self.generator)
 
     @property
     def _convention(self) -> Convention:

@@ -63,6 +63,14 @@ CONVENTIONS: dict[str, Convention] = {
 }
 """By variant; both CutMix and MixUp of a library keep to the same one."""
 
+UNCORRECTED = "uncorrected"
+"""What a recipe may name besides: the course project's CutMix, which is no convention to recommend."""
+
+
+def variants() -> tuple[str, ...]:
+    """What a recipe may name."""
+    return (*CONVENTIONS, UNCORRECTED)
+
 
 def check_settings(*, alpha: float, probability: float, num_classes: int, generator: torch.Generator | None) -> None:
     """Refuse settings that no mix can have.

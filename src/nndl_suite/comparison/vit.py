@@ -130,6 +130,7 @@ class VitShape:
             class_token=self.summary == "class-token",
             global_pool="token" if self.summary == "class-token" else "avg",
             embed_layer=PatchEmbed if self.tokeniser == "patches" else self._tokens,
+            dynamic_img_size=self.tokeniser == "patches",  # positions are resampled where a recipe trains on less
         )
         if self.attention == "local":
             for block in network.blocks:

@@ -1,6 +1,9 @@
 """Learning-rate schedules as pure functions of the share of the run that is done."""
 
 import math
+from typing import Literal
+
+ScheduleName = Literal["cosine", "linear", "constant"]
 
 
 def warmup_cosine(fraction: float, warmup: float) -> float:
@@ -15,3 +18,12 @@ def warmup_cosine(fraction: float, warmup: float) -> float:
     if fraction < warmup:
         return fraction / warmup
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (fraction - warmup) / (1 - warmup))))
+
+
+def rate_factor(schedule: ScheduleName, fraction: float, warmup: float) -> float:
+    """The factor on the peak rate by name; all rise alike, and fall as a cosine, as a line, or not at all."""
+    if schedule == "cosine":
+        return warmup_cosine(fraction, warmup)
+    if fraction < warmup:
+        return fraction / warmup
+    return 1.0 if schedule == "constant" else max(0.0, (1 - fraction) / (1 - warmup))
