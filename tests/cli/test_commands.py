@@ -7,7 +7,9 @@ import sys
 import pytest
 
 from nndl_suite import ColmapNerfReconstructor, LinearProbe, SSLPretrainer, compare_architectures
-from nndl_suite.cli import compare, nerf, ssl
+from nndl_suite.cli import compare, nerf, ssl, train
+from nndl_suite.comparison.recipes import load_recipe
+from nndl_suite.comparison.train import train_architecture
 from nndl_suite.nerf.sfm import SfmSettings
 
 
@@ -126,6 +128,7 @@ def test_a_dry_run_matches_within_two_percent(tmp_path):
         (ssl.pretrain, SSLPretrainer),
         (ssl.probe, LinearProbe),
         (compare.compare, compare_architectures),
+        (train.train, train_architecture),
         (nerf.poses, SfmSettings),
         (nerf.train, ColmapNerfReconstructor),
         (nerf.train, ColmapNerfReconstructor.fit),
@@ -136,4 +139,5 @@ def test_defaults_are_those_of_the_api(command, api):
     theirs = inspect.signature(api).parameters
     for name, option in inspect.signature(command).parameters.items():
         if name in theirs and option.default is not option.empty and name not in {"out", "seeds"}:
-            assert option.default == theirs[name].default, name
+            stated = load_recipe(option.default) if name == "recipe" else option.default
+            assert stated == theirs[name].default, name

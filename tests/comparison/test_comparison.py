@@ -14,12 +14,13 @@ from scipy import stats
 from nndl_suite.comparison.architectures import resolve_arms
 from nndl_suite.comparison.arm import ArmTraining
 from nndl_suite.comparison.comparison import (
-    _load_splits,
     compare_architectures,
+    load_splits,
     plan_comparison,
 )
 from nndl_suite.comparison.recipe import Rates, Recipe
-from nndl_suite.errors import ConfigError, DataError, Interrupted, NndlError, RunError
+from nndl_suite.errors import ConfigError, DataError, Interrupted, NndlError, RunError, TrainingError
+from nndl_suite.report.page import write_report
 from nndl_suite.training.checkpoints import equal_states, load_newest
 from nndl_suite.training.fabric import make_fabric
 from nndl_suite.training.intervals import student_interval, wilson_interval
@@ -66,7 +67,7 @@ def test_result_and_folder(two_seeds):
     assert written["kind"] == "comparison"
     assert written["seed"] == 0
     expected = {"name", "parameters", "flops", "seeds", "test_accuracy", "mean", "ci95", "best_epoch", "seconds"}
-    assert set(written["arms"][0]) == expected | {"images_per_second", "chosen"}
+    assert set(written["arms"][0]) >= expected | {"images_per_second", "chosen"}  # the contract's
     assert written["arms"][1]["best_epoch"] is None
     assert written["arms"][1]["chosen"] == {"rate": 2e-3, "decay": 0.05}
     assert written["recipe"]["cutmix_probability"] == 0.5
@@ -182,6 +183,40 @@ def test_a_diverging_arm_is_named(dataset, tmp_path):
         _compare(dataset, tmp_path / "run", epochs=4, recipe=replace(RECIPE, optimiser="sgd", rates=Rates(rate=1e30)))
 
 
+def test_where_one_arm_diverges_the_other_keeps_its_result(dataset, tmp_path):
+    recipe = replace(RECIPE, optimiser="sgd", rates=Rates(rate=1e-3), transformer=Rates(rate=1e30))
+    out = tmp_path / "run"
+    with pytest.raises(
+        TrainingError, match=r"vit, seed 0 .*loss is.*what was trained is kept \(resnet18-slim .* over 2"
+    ):
+        _compare(dataset, out, seeds=(0, 1), recipe=recipe)
+    written = json.loads((out / "result.json").read_text())
+    cnn, vit = written["arms"]
+    assert (cnn["seeds"], vit["seeds"]) == ([0, 1], [])
+    assert len(cnn["test_accuracy"]) == 2
+    assert vit["mean"] is None
+    assert written["difference"] is None
+    assert "Nothing may be concluded" in written["sentence"]["may"]
+    assert [(failure["arm"], failure["seed"]) for failure in written["failures"]] == [("vit", 0), ("vit", 1)]
+    write_report([out], tmp_path / "report.html")
+
+
+def test_what_is_measured_beside_accuracy(two_seeds):
+    result, _ = two_seeds
+    for arm in result.arms:
+        assert arm.top5 is None  # four classes
+        assert arm.gap.mean == pytest.approx(arm.train_accuracy.mean - arm.mean)
+        assert 0 <= arm.ece.mean <= 1
+        assert arm.corrupted.mean == pytest.approx(np.mean(list(arm.corruptions.values())))
+        assert arm.curve.epochs == (1, 2)
+        assert arm.curve.flops[1] == pytest.approx(3 * arm.flops * 10 * 10)  # 5 batches of 10 an epoch, 2 epochs
+        assert np.mean([share for share in arm.per_class if share is not None]) == pytest.approx(arm.mean)
+    cnn, vit = result.arms
+    assert result.difference.per_class == pytest.approx(np.subtract(vit.per_class, cnn.per_class))
+    assert "2 paired seeds" in result.sentence.may
+    assert "the rates were not tuned" in result.sentence.may_not
+
+
 def test_rates_of_one_arm(dataset, tmp_path):
     recipe = replace(RECIPE, transformer=Rates(rate=5e-4, decay=0.1))
     result = _compare(dataset, tmp_path / "run", epochs=1, recipe=recipe)
@@ -193,7 +228,7 @@ def test_rates_of_one_arm(dataset, tmp_path):
 
 def test_scoring_changes_nothing_and_does_not_depend_on_the_batch(dataset):
     recipe = replace(RECIPE, batch_size=7)
-    splits = _load_splits(dataset, recipe, None, lambda _: None)
+    splits = load_splits(dataset, recipe, None, lambda _: None)
     fabric = make_fabric("cpu", "32-true")
     cnn, vit = resolve_arms("resnet18-slim", "course-vit", num_classes=4, image_size=16)
     for arm in (cnn, vit):

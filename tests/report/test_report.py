@@ -59,26 +59,68 @@ def _comparison(root, *, seeds=(0, 1), ci95=(-0.01, 0.05), finished=True):
             for epoch in range(1, 6):
                 arm.log({"step": epoch * 10 - 5, "seconds": epoch, "loss": 4 / epoch})
                 arm.log({"step": epoch * 10, "seconds": epoch, "loss": 4 / epoch, "epoch": epoch, "val_accuracy": 0.1})
-        arms.append(
-            {
-                "name": name,
-                "parameters": 11_220_132,
-                "flops": 1_110_937_600,
-                "seeds": list(seeds),
-                "test_accuracy": [mean] * len(seeds),
-                "mean": mean,
-                "ci95": [mean - 0.01, mean + 0.01],
-                "best_epoch": None,
-                "seconds": 700.0,
-                "images_per_second": 6012.0,
-                "chosen": {"rate": 0.001, "decay": 0.05},
-            }
-        )
-    difference = {"mean": 0.02, "ci95": None if ci95 is None else list(ci95)}
+        arms.append(_arm(name, mean, seeds))
     if finished:
-        fields = {"arms": arms, "difference": difference, "recipe": {"batch_size": 256}}
-        run.finish("comparison", seconds=2800, seed=0, fields=fields)
+        run.finish("comparison", seconds=2800, seed=0, fields=_comparison_fields(arms, ci95))
     return run.path
+
+
+def _measure(mean, seeds):
+    return {"by_seed": [mean] * len(seeds), "mean": mean, "ci95": [mean - 0.01, mean + 0.01] if seeds[1:] else None}
+
+
+def _arm(name, mean, seeds):
+    return {
+        "name": name,
+        "parameters": 11_220_132,
+        "flops": 1_110_937_600,
+        "seeds": list(seeds),
+        "test_accuracy": [mean] * len(seeds),
+        "mean": mean,
+        "ci95": [mean - 0.01, mean + 0.01],
+        "best_epoch": None,
+        "seconds": 700.0,
+        "images_per_second": 6012.0,
+        "chosen": {"rate": 0.001, "decay": 0.05},
+        "top5": None,
+        "ece": _measure(0.034, seeds),
+        "nll": _measure(1.234, seeds),
+        "train_accuracy": _measure(0.91, seeds),
+        "gap": _measure(0.21, seeds),
+        "corrupted": _measure(0.456, seeds),
+        "corruptions": {"noise": 0.4, "blur": 0.512},
+        "per_class": [0.7, 0.72, None],
+        "per_superclass": {},
+        "curve": {
+            "epochs": [1, 2, 3],
+            "flops": [1e14, 2e14, 3e14],
+            "seconds": [100, 200, 300],
+            "val_accuracy": [0.1, 0.2, 0.3],
+        },
+    }
+
+
+def _comparison_fields(arms, ci95):
+    crossing = {"leader": "vit", "at": 2.5, "val_accuracy": 0.25}
+    return {
+        "arms": arms,
+        "difference": {
+            "mean": 0.02,
+            "ci95": None if ci95 is None else list(ci95),
+            "per_class": [0.01, -0.02, None],
+            "per_superclass": {},
+        },
+        "crossing": {"epochs": crossing, "flops": None, "seconds": None},
+        "sentence": {"may": "On made, no difference is shown.", "may_not": "This does not say which is better."},
+        "interval": "student-t over seeds",
+        "failures": [],
+        "device": "cpu",
+        "dataset": "made",
+        "epochs": 3,
+        "class_names": ["cat", "dog", "eel"],
+        "recipe": {"batch_size": 256},
+        "tuning_trials": 0,
+    }
 
 
 def _nerf(root, *, whole=True):
@@ -199,7 +241,12 @@ def test_what_the_page_says(all_runs, tmp_path):
         "1.11 G",
         "70.00 to 72.00 %",
         "+2.00 points",
-        "holds zero",
+        "On made, no difference is shown.",
+        "This does not say which is better.",
+        "3.40 %",  # calibration error
+        "1.234",  # nats
+        "From epoch 2.5 on (dotted) vit stays ahead, at 25.00 %.",
+        "The curves do not change places.",
         "25.70 dB",
         "66 of 67 photos",
         "360 x 640 pixels of the photos' 1080 x 1920",
@@ -212,7 +259,7 @@ def test_what_the_page_says(all_runs, tmp_path):
         "seed 3",
     ):
         assert expected in page.text, expected
-    assert html.count("<svg") == 1 + 1 + 3 + 0  # probes, pretraining, comparison; this nerf run logged nothing
+    assert html.count("<svg") == 1 + 1 + 7 + 0  # probes, pretraining, comparison; this nerf run logged nothing
     assert "<script>alert" not in html
 
 
@@ -359,15 +406,61 @@ def test_figures_take_the_pages_ink():
 @pytest.mark.parametrize(
     ("mean", "ci95", "expected"),
     [
-        (0.02, (0.01, 0.03), "vit is better than cnn by 2.00 points"),
-        (-0.02, (-0.03, -0.01), "cnn is better than vit by 2.00 points"),
-        (-0.02, (-0.05, 0.01), "cnn is 2.00 points ahead on average"),
-        (0.02, None, "a single one cannot say"),
-        (0.0, (-0.01, 0.01), "scored the same on average"),
+        (0.02, (0.01, 0.03), "Here vit is 1.00 to 3.00 points better than cnn (95 %, 3 paired seeds; mean 2.00)."),
+        (-0.02, (-0.03, -0.01), "Here cnn is 1.00 to 3.00 points better than vit (95 %, 3 paired seeds; mean 2.00)."),
+        (-0.02, (-0.05, 0.01), "no difference is shown: vit minus cnn is -5.00 to +1.00 points"),
+        (0.0, (-0.01, 0.01), "no difference is shown"),
+        (0.02, None, "Here vit scored 2.00 points above cnn with the one seed that was trained."),
+        (-0.02, None, "Here cnn scored 2.00 points above vit with the one seed that was trained."),
+        (0.0, None, "scored the same with the one seed"),
     ],
 )
 def test_conclusions_go_no_further_than_the_interval(mean, ci95, expected):
-    assert expected in words.conclusion("cnn", "vit", mean=mean, ci95=ci95, seeds=3)
+    assert expected in words.conclusion("Here", "cnn", "vit", mean=mean, ci95=ci95, seeds=3 if ci95 else 1)
+
+
+def test_what_may_not_be_said():
+    assert "whether another seed would agree" in words.reservation(seeds=1, tuning_trials=0)
+    assert "the rates were not tuned" in words.reservation(seeds=3, tuning_trials=0)
+    assert "tuned with 20 trials each" in words.reservation(seeds=3, tuning_trials=20)
+    assert "no seed was trained to the end with both" in words.no_pair("cnn", "vit")
+
+
+def test_an_arm_without_a_score_is_said(tmp_path):
+    path = _comparison(tmp_path)
+    result = RunFolder(path).result()
+    scored, failed = result["arms"]
+    result["arms"] = [scored, {**failed, "seeds": [], "test_accuracy": [], "mean": None, "ci95": None}]
+    result["failures"] = [{"arm": "vit", "seed": 0, "reason": "vit, seed 0: loss is nan at step 20"}]
+    result |= {"difference": None, "crossing": {}}
+    (path / "result.json").write_text(json.dumps(result))
+    _, page = _page([path], tmp_path)
+    assert "vit, seed 0, has no score:" in page.text
+    assert "loss is nan at step 20" in page.text
+    assert "70.00 to 72.00 %" in page.text
+
+
+def test_a_single_training_shows_accuracy_over_time(tmp_path):
+    run = open_run(tmp_path / "fast", kind="training", settings={"arm": "whitened-cnn"}, resume=False)
+    for epoch in range(1, 4):
+        run.log({"step": epoch, "seconds": 400.0 * epoch, "loss": 1.0, "epoch": epoch, "val_accuracy": 0.2 * epoch})
+    html, page = _page([run.path], tmp_path)
+    assert "Unfinished:" in page.text
+    assert html.count("<svg") == 2
+    assert "training time (minutes)" in html
+    fields = {
+        "arm": "whitened-cnn",
+        "parameters": 7_420_600,
+        "dataset": "cifar100",
+        "epochs": 3,
+        "test_accuracy": 0.6123,
+        "test_accuracy_ci95": [0.6, 0.62],
+        "images_per_second": 540.4,
+    }
+    run.finish("training", seconds=1200, seed=0, fields=fields)
+    _, page = _page([run.path], tmp_path)
+    for expected in ("61.23 %", "60.00 to 62.00 %", "7,420,600", "540", "20.0 min"):
+        assert expected in page.text, expected
 
 
 def test_numbers_in_words():

@@ -18,6 +18,8 @@ def show_result(run: Path, *, as_json: bool) -> None:
         return
     if result["kind"] == "comparison":
         print_table("comparison", ["arm", "parameters", "FLOPs", "test accuracy", "95 % interval"], _arms(result))
+        columns = ["last weights", *(arm["name"] for arm in result["arms"])]
+        print_table("", columns, _measures(result["arms"]))
     if (table := _TABLES.get(str(result["kind"]))) is not None:
         table(result)
     title, facts = _FACTS[str(result["kind"])](result)
@@ -91,12 +93,44 @@ def _arms(result: dict[str, Any]) -> list[list[str]]:
     return rows
 
 
+def _measures(arms: list[dict[str, Any]]) -> list[list[str]]:
+    """What is measured beside accuracy, a row each: mean and interval by arm."""
+    shares = [("top-5", "top5"), ("ECE", "ece"), ("training - test", "gap"), ("corrupted", "corrupted")]
+    return [
+        [label, *(f"{arm[key]['mean']:.2%}  {_interval(arm[key]['ci95'])}".rstrip() for arm in arms)]
+        for label, key in shares
+        if all(arm[key] for arm in arms)
+    ]
+
+
 def _comparison(result: dict[str, Any]) -> _Facts:
     speeds = [
         [f"{arm['name']}, one run", f"{_duration(arm['seconds'])}, {arm['images_per_second']:.0f} images/s"]
         for arm in result["arms"]
     ]
-    return "", [*speeds, ["seeds", ", ".join(str(seed) for seed in result["arms"][0]["seeds"])]]
+    seeds = ", ".join(str(seed) for seed in result["arms"][0]["seeds"])
+    crossing = result["crossing"]["epochs"]
+    told = "none" if crossing is None else f"{crossing['leader']} stays ahead from epoch {crossing['at']:.1f} on"
+    return "", [
+        *speeds,
+        ["seeds", seeds],
+        ["crossing", told],
+        ["this may be said", result["sentence"]["may"]],
+        ["this may not", result["sentence"]["may_not"]],
+    ]
+
+
+def _training(result: dict[str, Any]) -> _Facts:
+    chosen = ", ".join(f"{name} {_number(value)}" for name, value in result["chosen"].items())
+    return f"{result['arm']} on {result['dataset']}", [
+        ["test accuracy", f"{result['test_accuracy']:.2%}  {_interval(result['test_accuracy_ci95'])}"],
+        ["on training images", f"{result['train_accuracy']:.2%}"],
+        ["parameters", f"{result['parameters']:,}"],
+        ["epochs", str(result["epochs"])],
+        ["rates", chosen],
+        ["speed", f"{result['images_per_second']:.0f} images/s"],
+        ["weights", result["weights"]],
+    ]
 
 
 def _nerf(result: dict[str, Any]) -> _Facts:
@@ -151,9 +185,13 @@ def _many(result: dict[str, Any]) -> _Facts:
 
 
 _TABLES = {"study": print_study, "scale": print_scale, "sweep": print_sweep}
-_FACTS = {"probe": _probe, "pretrain": _pretrain, "comparison": _comparison, "nerf": _nerf} | dict.fromkeys(
-    _TABLES, _many
-)
+_FACTS = {
+    "probe": _probe,
+    "pretrain": _pretrain,
+    "comparison": _comparison,
+    "training": _training,
+    "nerf": _nerf,
+} | dict.fromkeys(_TABLES, _many)
 
 
 def _interval(ci95: list[float] | None) -> str:

@@ -1,6 +1,6 @@
 """The two arms of a comparison: a CNN by name, and a Vision Transformer that is as large, or as costly."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import get_args
@@ -67,11 +67,34 @@ def resolve_arms(
     return first, second
 
 
+def resolve_arm(name: str, *, cnn: str, num_classes: int, image_size: int, match: Match = "parameters") -> Architecture:
+    """One arm alone, as `resolve_arms` would have it beside `cnn`, which decides how large a `VitName` is.
+
+    Raises:
+        ConfigError: as `resolve_arms`.
+    """
+    if name in get_args(VitName):
+        return resolve_arms(cnn, name, num_classes=num_classes, image_size=image_size, match=match)[1]
+    if num_classes < 2:
+        raise ConfigError(f"an arm needs at least 2 classes, the set has {num_classes}; choose another data set")
+    return _fixed(name, num_classes=num_classes, image_size=image_size)
+
+
 def count_layers(arm: Architecture, image_size: int) -> tuple[LayerRow, ...]:
     """Each layer's parameters and FLOPs (see `layer_table`); the caller's randomness stays as it was."""
     with isolated_rng(0):
         network = arm.build()
     return layer_table(network, image_size)
+
+
+def flops_by_stage(arm: Architecture, resolutions: Sequence[tuple[float, int]]) -> list[tuple[float, int]]:
+    """(share of the run, FLOPs of one image's forward pass from then on) of a recipe's resolutions."""
+    if not resolutions:
+        return [(0.0, arm.flops)]
+    with isolated_rng(0):
+        network = arm.build()
+    first = [] if resolutions[0][0] == 0 else [(0.0, arm.flops)]
+    return first + [(share, forward_flops(network, size)) for share, size in resolutions]
 
 
 def _fixed(name: str, *, num_classes: int, image_size: int) -> Architecture:

@@ -1,6 +1,7 @@
 """One arm with one seed: trained to the last epoch, watched on the validation split, tested once."""
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import cast
 
@@ -15,9 +16,10 @@ from nndl_suite.comparison.architectures import Architecture
 from nndl_suite.comparison.optimisers import make_optimiser
 from nndl_suite.comparison.recipe import Rates, Recipe
 from nndl_suite.comparison.recipe_mix import mix_of
+from nndl_suite.comparison.scores import ArmScore, NetworkScores, Predict, accuracy_and_loss, score_network
 from nndl_suite.comparison.training_images import augment, resized
 from nndl_suite.comparison.whitened_cnn import FitsImages
-from nndl_suite.data.batches import Batches, in_order
+from nndl_suite.data.batches import Batches
 from nndl_suite.data.image_set import ImageSet
 from nndl_suite.errors import ConfigError
 from nndl_suite.models.normalisation import Normalisation
@@ -40,17 +42,6 @@ class Splits:
     test: ImageSet
     normalisation: Normalisation
     """Of the training images."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArmScore:
-    """What one seed of one arm came to."""
-
-    test_accuracy: float
-    seconds: float
-    """Training time, validation included."""
-    images_per_second: float
-    """Training images over those seconds."""
 
 
 class ArmTraining:
@@ -106,19 +97,34 @@ class ArmTraining:
         if self._average is not None:
             self._average.module.load_state_dict(cast(Mapping[str, Tensor], state["average"]))
 
-    @torch.no_grad()
+    @contextmanager
+    def scoring(self) -> Generator[Predict, None, None]:
+        """The network's logits, with dropout and batch statistics off; afterwards it is in training mode again."""
+        self._scored.eval()
+        try:
+            yield self._logits
+        finally:
+            self.network.train()
+
+    def scored_weights(self) -> dict[str, Tensor]:
+        """The state dict of the network that is scored, on the CPU: the last weights, or their running mean."""
+        return {name: value.cpu().contiguous() for name, value in self._scored.state_dict().items()}
+
     def score(self, images: ImageSet) -> tuple[float, float]:
         """Accuracy and mean cross-entropy on unaugmented images; the network is left in training mode."""
-        correct = torch.zeros((), dtype=torch.int64, device=self._fabric.device)
-        loss = torch.zeros((), dtype=torch.float64, device=self._fabric.device)
-        self._scored.eval()
-        for batch in in_order(images, batch_size=self.recipe.batch_size, device=self._fabric.device):
-            assert batch.labels is not None
-            logits = self._logits(batch.images)
-            correct += (logits.argmax(dim=1) == batch.labels).sum()
-            loss += F.cross_entropy(logits, batch.labels, reduction="sum")
-        self.network.train()
-        return correct.item() / len(images), loss.item() / len(images)
+        with self.scoring() as predict:
+            return accuracy_and_loss(predict, images, batch_size=self.recipe.batch_size, device=self._fabric.device)
+
+    def score_finally(self, splits: Splits) -> NetworkScores:
+        """Everything that is measured of trained weights; reads the test split once."""
+        with self.scoring() as predict:
+            return score_network(
+                predict,
+                train=splits.train,
+                test=splits.test,
+                batch_size=self.recipe.batch_size,
+                device=self._fabric.device,
+            )
 
     def _logits(self, images: UInt8[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
         return self._scored(self._normal(images)).float()
@@ -171,6 +177,6 @@ def train_arm(
     steps_per_epoch = len(training.batches)
     settings = LoopSettings(stage=stage, total_steps=epochs * steps_per_epoch, steps_per_epoch=steps_per_epoch)
     spent = run_loop(training, settings, run, watch=watch, end_of_epoch=validate)
-    accuracy, _ = training.score(splits.test)
+    network = training.score_finally(splits)
     images = spent.steps * training.recipe.batch_size
-    return ArmScore(test_accuracy=accuracy, seconds=spent.seconds, images_per_second=images / spent.seconds)
+    return ArmScore(network=network, seconds=spent.seconds, images_per_second=images / spent.seconds)

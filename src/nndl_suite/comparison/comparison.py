@@ -1,6 +1,6 @@
 """CNN or Transformer: equal parameters, one recipe, several seeds, and the interval of the paired difference."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -8,17 +8,19 @@ import torch
 from lightning_fabric import Fabric
 
 from nndl_suite.comparison.architectures import Architecture, resolve_arms
-from nndl_suite.comparison.arm import ArmScore, ArmTraining, Splits, train_arm
+from nndl_suite.comparison.arm import Splits
 from nndl_suite.comparison.matching import Match
 from nndl_suite.comparison.recipe import DEFAULT_RECIPE, Recipe
-from nndl_suite.comparison.result import ComparisonResult, summarise, write_result
+from nndl_suite.comparison.result import ComparisonResult, conclude
+from nndl_suite.comparison.setup import Setup
+from nndl_suite.comparison.trainings import train_all
 from nndl_suite.data.catalog import load_image_set
 from nndl_suite.data.splits import stratified_split
-from nndl_suite.errors import ConfigError, DataError, RunError
+from nndl_suite.errors import ConfigError, DataError
 from nndl_suite.models.normalisation import Normalisation, measure_normalisation
 from nndl_suite.training.fabric import Device, Precision, make_fabric
 from nndl_suite.training.files import Json
-from nndl_suite.training.runs import RunFolder, open_run
+from nndl_suite.training.runs import open_run
 from nndl_suite.training.watch import Watcher, ignore
 
 _VAL_SHARE = 0.1
@@ -74,6 +76,7 @@ def compare_architectures(  # noqa: PLR0913 - the public contract: each is a cho
     data_root: Path | str | None = None,
     device: Device = "auto",
     precision: Precision = "auto",
+    tuning_trials: int = 0,
     resume: bool = False,
     watch: Watcher = ignore,
 ) -> ComparisonResult:
@@ -82,6 +85,9 @@ def compare_architectures(  # noqa: PLR0913 - the public contract: each is a cho
     A tenth of the training images, the same for all arms and seeds, is held out to watch the training; nothing is
     selected on it here, the last epoch is what is tested. Within a seed both arms see the same batches, crops, flips
     and CutMix boxes. Each arm and seed is a run of its own under `out/arms`.
+
+    The last weights are scored in one pass over the test images (`NetworkScores`). Where a loss stops being a number,
+    the other trainings go on, and `result.json` keeps what they came to.
 
     Args:
         cnn: `resnet18`, `resnet18-slim`, `resnet18-1m`, `resnet20` to `resnet110` (those of CIFAR), another torchvision
@@ -98,56 +104,55 @@ def compare_architectures(  # noqa: PLR0913 - the public contract: each is a cho
         data_root: Where named sets lie; else `NNDL_SUITE_DATA`, else the user's cache.
         device: "auto" takes a CUDA device where there is one.
         precision: "auto" takes bf16 autocast where the hardware has it.
+        tuning_trials: How many trials each arm's rates in `recipe` were chosen from; the result says it, nothing else.
         resume: Go on with the comparison in `out`, wherever it was stopped; on the CPU to the same bits.
         watch: Told of progress.
 
     Raises:
         ConfigError: a name or setting is unusable.
         DataError: the data set is missing, has no labels, or its splits do not fit each other.
-        RunError: `out` holds something else, or a run while `resume` is off.
-        NndlError: the loss stopped being a number.
+        RunError: `out` holds something else, or a run while `resume` is off, or results of an earlier version.
+        TrainingError: a loss stopped being a number; the message names the arm, the step, and where the rest is.
         Interrupted: somebody stopped the comparison; `resume` goes on.
     """
-    seeds = _checked(seeds, epochs)
-    splits = _load_splits(dataset, recipe, data_root, watch)
+    seeds = _checked(seeds, epochs, tuning_trials)
+    splits = load_splits(dataset, recipe, data_root, watch)
     train = splits.train
     arms = resolve_arms(cnn, transformer, num_classes=train.num_classes, image_size=train.image_size, match=match)
     fabric = make_fabric(device, precision)
-    settings = _settings(arms, dataset, recipe, splits, fabric) | {"epochs": epochs}
+    shapes: Json = {arm.name: arm.shape for arm in arms}
+    settings = {"arms": shapes, "epochs": epochs, **split_settings(dataset, recipe, splits, fabric)}
     run = open_run(out, kind="comparison", settings={**settings, "seeds": list(seeds)}, resume=resume)
-    rates = (recipe.cnn or recipe.rates, recipe.transformer or recipe.rates)
-    scores: tuple[list[ArmScore], list[ArmScore]] = ([], [])
-    # Seed by seed, so that a comparison that is stopped early has pairs.
-    trainings = [(seed, side) for seed in seeds for side in (0, 1)]
-    for count, (seed, side) in enumerate(trainings, start=1):
-        arm = arms[side]
-        arm_run = open_run(
-            run.path / "arms" / f"{arm.name}-seed{seed}",
-            kind="arm",
-            settings=settings | {"name": arm.name, "seed": seed, **asdict(rates[side])},
-            resume=True,
-        )
-        score = _finished(arm_run)
-        if score is None:
-            training = ArmTraining(arm, rates[side], recipe, splits, seed=seed, fabric=fabric)
-            stage = f"{arm.name}, seed {seed} ({count} of {len(trainings)})"
-            score = train_arm(training, splits, arm_run, stage=stage, epochs=epochs, watch=watch)
-            arm_run.finish("arm", seconds=score.seconds, seed=seed, fields=_fields(score))
-        scores[side].append(score)
-    result = summarise(arms, rates, seeds, scores, recipe=recipe, test_images=len(splits.test), out=run.path)
-    write_result(run, result, device=device_name(fabric))
-    return result
+    setup = Setup(
+        arms=arms,
+        rates=(recipe.cnn or recipe.rates, recipe.transformer or recipe.rates),
+        recipe=recipe,
+        epochs=epochs,
+        dataset=dataset,
+        class_names=train.class_names,
+        test_images=len(splits.test),
+        tuning_trials=tuning_trials,
+    )
+    trained = train_all(setup, splits, seeds, run, settings=settings, fabric=fabric, watch=watch)
+    return conclude(setup, trained, run, device=device_name(fabric))
 
 
-def _checked(seeds: Sequence[int], epochs: int) -> tuple[int, ...]:
+def _checked(seeds: Sequence[int], epochs: int, tuning_trials: int) -> tuple[int, ...]:
     if epochs < 1:
         raise ConfigError(f"epochs must be >= 1, got {epochs}")
+    if tuning_trials < 0:
+        raise ConfigError(f"tuning_trials must be >= 0, got {tuning_trials}")
     if not seeds or len(set(seeds)) != len(seeds):
         raise ConfigError(f"seeds must be one or more different numbers, got {list(seeds)}")
     return tuple(seeds)
 
 
-def _load_splits(dataset: str, recipe: Recipe, data_root: Path | str | None, watch: Watcher) -> Splits:
+def load_splits(dataset: str, recipe: Recipe, data_root: Path | str | None, watch: Watcher) -> Splits:
+    """A labelled set, a tenth of its training images held out, the same always.
+
+    Raises:
+        DataError: it is missing, has no labels, or its splits do not fit each other.
+    """
     whole = load_image_set(dataset, "train", data_root=data_root, watch=watch)
     test = load_image_set(dataset, "test", data_root=data_root, watch=watch)
     labels = whole.required_labels()
@@ -166,11 +171,9 @@ def _load_splits(dataset: str, recipe: Recipe, data_root: Path | str | None, wat
     return Splits(train=train, val=whole.subset(held_out), test=test, normalisation=normalisation)
 
 
-def _settings(
-    arms: Sequence[Architecture], dataset: str, recipe: Recipe, splits: Splits, fabric: Fabric
-) -> dict[str, Json]:
+def split_settings(dataset: str, recipe: Recipe, splits: Splits, fabric: Fabric) -> dict[str, Json]:
+    """What decides a training's outcome besides its network, rates, epochs and seed, for `config.json`."""
     return {
-        "arms": {arm.name: arm.shape for arm in arms},
         "dataset": dataset,
         "train_images": len(splits.train),
         "val_images": len(splits.val),
@@ -189,19 +192,3 @@ def _settings(
 def device_name(fabric: Fabric) -> str:
     """What the seconds were spent on: "cpu", or the GPU's name."""
     return torch.cuda.get_device_name(fabric.device) if fabric.device.type == "cuda" else "cpu"
-
-
-def _finished(run: RunFolder) -> ArmScore | None:
-    result = run.result()
-    if result is None:
-        return None
-    try:
-        return ArmScore(**{name: float(result[name]) for name in ArmScore.__dataclass_fields__})  # type: ignore[arg-type]
-    except (KeyError, TypeError, ValueError) as error:
-        raise RunError(
-            f"{run.path / 'result.json'} is damaged ({error}); delete the file to test that arm again"
-        ) from error
-
-
-def _fields(score: ArmScore) -> Mapping[str, Json]:
-    return {"test_accuracy": score.test_accuracy, "images_per_second": score.images_per_second}

@@ -1,40 +1,25 @@
-"""What a comparison comes to: scores by seed, intervals, and the paired difference."""
+"""What a comparison comes to: both arms, the paired difference, the crossing points, and what may be concluded."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Literal
 
-from nndl_suite.comparison.architectures import Architecture
-from nndl_suite.comparison.arm import ArmScore
-from nndl_suite.comparison.recipe import Rates, Recipe
+from nndl_suite.comparison.architectures import flops_by_stage
+from nndl_suite.comparison.arm_summary import Arm, by_superclass, mean_by_class, summarise_arm
+from nndl_suite.comparison.crossing import Budget, Crossing, crossings, mean_curve
+from nndl_suite.comparison.recipe import Recipe
+from nndl_suite.comparison.setup import Setup
+from nndl_suite.comparison.trainings import Trained
+from nndl_suite.data.cifar100_superclasses import superclass_indices
+from nndl_suite.errors import TrainingError
+from nndl_suite.report import words
 from nndl_suite.training.files import Json
-from nndl_suite.training.intervals import Interval, student_interval, wilson_interval
+from nndl_suite.training.intervals import Interval, student_interval
 from nndl_suite.training.runs import RunFolder
 
-Pair = tuple[Sequence[ArmScore], Sequence[ArmScore]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Arm:
-    """One architecture's outcome."""
-
-    name: str
-    parameters: int
-    flops: int
-    """Of one image's forward pass; a multiplication and an addition are two."""
-    seeds: tuple[int, ...]
-    test_accuracy: tuple[float, ...]
-    """By seed; of the last epoch, read once. Chance is 1 / classes."""
-    mean: float
-    ci95: Interval
-    """See `ComparisonResult.interval`."""
-    seconds: float
-    """Training time of one seed with its validations, mean over seeds."""
-    images_per_second: float
-    """Training images over those seconds."""
-    chosen: Rates
-    """The rates it was trained with."""
+Interpretation = Literal["student-t over seeds", "wilson over test images"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +29,18 @@ class Difference:
     mean: float
     ci95: Interval | None
     """Student's t over seeds; None for one seed, which says nothing about seeds."""
+    per_class: tuple[float | None, ...]
+    """By label, mean over seeds; None for a class without test images."""
+    per_superclass: Mapping[str, float]
+    """Mean over seeds; empty unless the classes are CIFAR-100's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sentence:
+    """What this comparison allows one to say, and what it does not."""
+
+    may: str
+    may_not: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +50,11 @@ class ComparisonResult:
     arms: tuple[Arm, Arm]
     """The CNN, then the Transformer."""
     difference: Difference
-    interval: Literal["student-t over seeds", "wilson over test images"]
+    crossing: Mapping[Budget, Crossing | None]
+    """From where on the mean validation curve of one arm stays above the other's; None where they never change
+    places."""
+    sentence: Sentence
+    interval: Interpretation
     """What the arms' `ci95` cover: the mean over seeds, or, for one seed, that network's score on another test set."""
     recipe: Recipe
     seconds: float
@@ -61,69 +62,125 @@ class ComparisonResult:
     out: Path
 
 
-def summarise(
-    arms: tuple[Architecture, Architecture],
-    rates: tuple[Rates, Rates],
-    seeds: tuple[int, ...],
-    scores: Pair,
-    *,
-    recipe: Recipe,
-    test_images: int,
-    out: Path,
-) -> ComparisonResult:
-    """Means and intervals of both arms' scores, seed by seed in the same order."""
-    first, second = (
-        _summary(arm, used, seeds, of_arm, test_images) for arm, used, of_arm in zip(arms, rates, scores, strict=True)
-    )
+def conclude(setup: Setup, trained: Trained, run: RunFolder, *, device: str) -> ComparisonResult:
+    """Sum up, and write `result.json` with the contract's keys, of what has scores even where trainings failed.
+
+    Raises:
+        TrainingError: a training failed; the message says which, and where the rest is.
+    """
+    first, second = (_summary(setup, trained, side) for side in (0, 1))
+    difference = _difference(setup, trained)
+    sentence = _sentence(setup, trained, difference)
+    seconds = sum(score.seconds for of_arm in trained.scores for score in of_arm.values())
+    several = max(len(of_arm) for of_arm in trained.scores) > 1
+    interval: Interpretation = "student-t over seeds" if several else "wilson over test images"
+    crossing: dict[Budget, Crossing | None] = {}
+    if first is not None and second is not None:
+        crossing = crossings((first.name, second.name), (first.curve, second.curve))
+    fields: dict[str, Json] = {
+        "arms": [_arm_json(setup, 0, first), _arm_json(setup, 1, second)],
+        "difference": None if difference is None else asdict(difference),
+        "crossing": {budget: None if found is None else asdict(found) for budget, found in crossing.items()},
+        "sentence": asdict(sentence),
+        "interval": interval,
+        "failures": [asdict(failure) for failure in trained.failures],
+        "device": device,
+    }
+    run.finish("comparison", seconds=seconds, seed=_first_seed(trained), fields=fields | _circumstances(setup))
+    if trained.failures or first is None or second is None or difference is None:
+        raise _failed(setup, trained, run.path)
     return ComparisonResult(
         arms=(first, second),
-        difference=_difference(first.test_accuracy, second.test_accuracy),
-        interval="student-t over seeds" if len(seeds) > 1 else "wilson over test images",
-        recipe=recipe,
-        seconds=sum(score.seconds for of_arm in scores for score in of_arm),
-        out=out,
+        difference=difference,
+        crossing=crossing,
+        sentence=sentence,
+        interval=interval,
+        recipe=setup.recipe,
+        seconds=seconds,
+        out=run.path,
     )
 
 
-def _summary(
-    architecture: Architecture, rates: Rates, seeds: tuple[int, ...], scores: Sequence[ArmScore], test_images: int
-) -> Arm:
-    accuracies = [score.test_accuracy for score in scores]
-    return Arm(
-        name=architecture.name,
-        parameters=architecture.parameters,
-        flops=architecture.flops,
-        seeds=seeds,
-        test_accuracy=tuple(accuracies),
-        mean=_mean(accuracies),
-        ci95=student_interval(accuracies) if len(seeds) > 1 else wilson_interval(accuracies[0], test_images),
-        seconds=_mean([score.seconds for score in scores]),
-        images_per_second=_mean([score.images_per_second for score in scores]),
-        chosen=rates,
+def _circumstances(setup: Setup) -> dict[str, Json]:
+    return {
+        "dataset": setup.dataset,
+        "epochs": setup.epochs,
+        "class_names": list(setup.class_names),
+        "recipe": asdict(setup.recipe),
+        "tuning_trials": setup.tuning_trials,
+    }
+
+
+def _summary(setup: Setup, trained: Trained, side: int) -> Arm | None:
+    architecture, scores = setup.arms[side], trained.scores[side]
+    if not scores:
+        return None
+    stages = flops_by_stage(architecture, setup.recipe.resolutions)
+    curve = mean_curve(trained.logs[side], stages=stages, batch_size=setup.recipe.batch_size)
+    return summarise_arm(
+        architecture,
+        setup.rates[side],
+        scores,
+        curve,
+        test_images=setup.test_images,
+        superclasses=superclass_indices(setup.class_names),
     )
 
 
-def _difference(cnn: Sequence[float], transformer: Sequence[float]) -> Difference:
-    paired = [after - before for before, after in zip(cnn, transformer, strict=True)]
-    return Difference(mean=_mean(paired), ci95=student_interval(paired) if len(paired) > 1 else None)
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
-
-
-def write_result(run: RunFolder, result: ComparisonResult, *, device: str) -> None:
-    """`result.json`, with the contract's keys."""
-    arms: list[Json] = [{**asdict(arm), "best_epoch": None} for arm in result.arms]  # the last epoch is what counts
-    run.finish(
-        "comparison",
-        seconds=result.seconds,
-        seed=result.arms[0].seeds[0],
-        fields={
-            "arms": arms,
-            "difference": asdict(result.difference),
-            "interval": result.interval,
-            "recipe": asdict(result.recipe),
-            "device": device,
-        },
+def _difference(setup: Setup, trained: Trained) -> Difference | None:
+    """Over the seeds that both arms have; None if there are none."""
+    cnn, transformer = trained.scores
+    seeds = [seed for seed in cnn if seed in transformer]
+    if not seeds:
+        return None
+    before, after = [cnn[seed].network for seed in seeds], [transformer[seed].network for seed in seeds]
+    paired = [two.test_accuracy - one.test_accuracy for one, two in zip(before, after, strict=True)]
+    per_class = tuple(
+        None if one is None or two is None else two - one
+        for one, two in zip(mean_by_class(before), mean_by_class(after), strict=True)
     )
+    return Difference(
+        mean=fmean(paired),
+        ci95=student_interval(paired) if len(paired) > 1 else None,
+        per_class=per_class,
+        per_superclass=by_superclass(per_class, superclass_indices(setup.class_names)),
+    )
+
+
+def _sentence(setup: Setup, trained: Trained, difference: Difference | None) -> Sentence:
+    seeds = sum(seed in trained.scores[1] for seed in trained.scores[0])
+    cnn, transformer = (architecture.name for architecture in setup.arms)
+    may = words.no_pair(cnn, transformer)
+    if difference is not None:
+        where = f"On {setup.dataset}, with this recipe and {words.counted(setup.epochs, 'epoch')},"
+        may = words.conclusion(where, cnn, transformer, mean=difference.mean, ci95=difference.ci95, seeds=seeds)
+    return Sentence(may=may, may_not=words.reservation(seeds=seeds, tuning_trials=setup.tuning_trials))
+
+
+def _arm_json(setup: Setup, side: int, arm: Arm | None) -> Json:
+    if arm is not None:
+        return {**asdict(arm), "best_epoch": None}  # the last epoch is what counts
+    architecture = setup.arms[side]
+    size: dict[str, Json] = {
+        "name": architecture.name,
+        "parameters": architecture.parameters,
+        "flops": architecture.flops,
+    }
+    missing: dict[str, Json] = dict.fromkeys(("mean", "ci95", "best_epoch", "seconds", "images_per_second"))
+    return {**size, "seeds": [], "test_accuracy": [], **missing, "chosen": asdict(setup.rates[side])}
+
+
+def _first_seed(trained: Trained) -> int:
+    return min((*trained.scores[0], *trained.scores[1], *(failure.seed for failure in trained.failures)))
+
+
+def _failed(setup: Setup, trained: Trained, out: Path) -> TrainingError:
+    reasons = "; ".join(failure.reason for failure in trained.failures)
+    kept = [
+        f"{architecture.name} {words.percent(fmean(score.network.test_accuracy for score in scores.values()))} over "
+        f"{words.counted(len(scores), 'seed')}"
+        for architecture, scores in zip(setup.arms, trained.scores, strict=True)
+        if scores
+    ]
+    rest = f"what was trained is kept ({', '.join(kept)})" if kept else "nothing was trained to the end"
+    return TrainingError(f"{reasons}; {rest}: {out / 'result.json'}. Other rates are another run, with another --out")

@@ -52,7 +52,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Differences:
-    """Signed shares by label, such as gains of classes."""
+    """Shares by label, such as gains of classes."""
 
     label: str
     colour: int
@@ -73,8 +73,8 @@ class Fitted:
     high: Sequence[float]
 
 
-def curves(lines: Sequence[Line], *, x: str, y: str, percent: bool = False) -> str:
-    """Curves over a common axis; `percent` shows shares as per cent."""
+def curves(lines: Sequence[Line], *, x: str, y: str, percent: bool = False, mark: float | None = None) -> str:
+    """Curves over a common axis; `percent` shows shares as per cent, `mark` is an x to draw a line at."""
     figure, axes = _canvas(_HEIGHT)
     for line in lines:
         axes.plot(
@@ -88,7 +88,10 @@ def curves(lines: Sequence[Line], *, x: str, y: str, percent: bool = False) -> s
         )
     axes.set_xlabel(x, color=_INK, fontsize=_SMALL)
     axes.set_ylabel(y, color=_INK, fontsize=_SMALL)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    if mark is not None:
+        axes.axvline(mark, color=_INK, linewidth=0.9, linestyle=(0, (2, 2)), alpha=0.7)
+    whole = all(float(place).is_integer() for line in lines for place in line.x)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=whole))
     if percent:
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     if sum(not line.faint for line in lines) > 1:
@@ -120,19 +123,32 @@ def differences(labels: Sequence[str], series: Sequence[Differences], *, x: str)
     """Signed shares as dots left and right of zero, a label a row from the top, all series in each row."""
     figure, axes = _canvas(0.9 + 0.26 * len(labels))
     axes.axvline(0, color=_INK, linewidth=0.8, alpha=0.6)
+    _dots(axes, labels, series)
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None, symbol=""))
+    axes.set_xlabel(x, color=_INK, fontsize=_SMALL)
+    return _svg(figure, salt="".join(f"{one.label}{sum(one.values)}" for one in series))
+
+
+def shares(labels: Sequence[str], series: Sequence[Differences], *, x: str) -> str:
+    """Shares as dots, a label a row from the top, all series in each row."""
+    figure, axes = _canvas(0.9 + 0.26 * len(labels))
+    _dots(axes, labels, series)
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+    axes.set_xlabel(x, color=_INK, fontsize=_SMALL)
+    return _svg(figure, salt="".join(f"{one.label}{one.values}" for one in series))
+
+
+def _dots(axes: Axes, labels: Sequence[str], series: Sequence[Differences]) -> None:
     for one in series:
         colour = PALETTE[one.colour % len(PALETTE)]
         axes.plot(one.values, range(len(labels)), linestyle="none", marker="o", color=colour, label=one.label)
     axes.set_yticks(range(len(labels)), list(labels))
     axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
-    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None, symbol=""))
-    axes.set_xlabel(x, color=_INK, fontsize=_SMALL)
     if len(series) > 1:
         axes.legend(
             frameon=False, labelcolor=_INK, fontsize=_SMALL, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2
         )
-    return _svg(figure, salt="".join(f"{one.label}{sum(one.values)}" for one in series))
 
 
 def fitted_curves(series: Sequence[Fitted], *, x: str, y: str) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import cast
 
 from markupsafe import Markup
@@ -9,6 +10,11 @@ from markupsafe import Markup
 from nndl_suite.report import words
 from nndl_suite.report.figures import Estimate, Line, curves, estimates
 from nndl_suite.training.files import Json
+
+Metrics = Sequence[dict[str, float]]
+"""The records of a metrics log."""
+
+_CURVE_POINTS = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,17 +36,28 @@ def interval_picture(rows: Sequence[Estimate], x: str) -> Picture:
     )
 
 
-def curve_picture(lines: Sequence[Line], *, x: str, y: str, caption: str, percent: bool = False) -> Picture:
-    """Curves over a common axis."""
+def curve_picture(
+    lines: Sequence[Line], *, x: str, y: str, caption: str, percent: bool = False, mark: float | None = None
+) -> Picture:
+    """Curves over a common axis; `mark` is an x to draw a line at."""
     show = words.percent if percent else words.brief
     told = "; ".join(
         f"{line.label} goes from {show(line.y[0])} to {show(line.y[-1])}" for line in lines if not line.faint
     )
     return Picture(
-        svg=Markup(curves(lines, x=x, y=y, percent=percent)),  # noqa: S704 - drawn by matplotlib, which escapes its texts
+        svg=Markup(curves(lines, x=x, y=y, percent=percent, mark=mark)),  # noqa: S704 - drawn by matplotlib, which escapes its texts
         alt=f"{y} by {x}: {told}.",
         caption=caption,
     )
+
+
+def thinned(metrics: Metrics, name: str) -> tuple[list[float], list[float]]:
+    """A logged figure by step, neighbours averaged so that no more than 200 are left."""
+    logged = [record for record in metrics if name in record]
+    size = max(1, -(-len(logged) // _CURVE_POINTS))
+    chunks = [logged[start : start + size] for start in range(0, len(logged), size)]
+    steps = [fmean(record["step"] for record in chunk) for chunk in chunks]
+    return steps, [fmean(record[name] for record in chunk) for chunk in chunks]
 
 
 def as_object(node: Json) -> dict[str, Json]:

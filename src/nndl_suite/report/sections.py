@@ -1,17 +1,25 @@
 """What the page shows of each run, gathered from its folder."""
 
 import base64
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import fmean
 from typing import cast
 
 from nndl_suite.errors import RunError
 from nndl_suite.report import words
+from nndl_suite.report.comparison import MeasureRow, comparison_pictures, measure_rows
 from nndl_suite.report.figures import Estimate, Line
-from nndl_suite.report.pictures import Picture, as_interval, as_number, as_object, curve_picture, interval_picture
+from nndl_suite.report.pictures import (
+    Metrics,
+    Picture,
+    as_interval,
+    as_number,
+    as_object,
+    curve_picture,
+    interval_picture,
+    thinned,
+)
 from nndl_suite.report.scene_view import SceneView, read_scene
 from nndl_suite.report.studies import scale_pictures, study_pictures, sweep_pictures
 from nndl_suite.training.files import Json
@@ -19,10 +27,7 @@ from nndl_suite.training.runs import RunFolder
 
 _SHOWN_PHOTOS = 6
 _LARGEST_VIDEO = 48 * 2**20  # bytes; base64 adds a third, and a browser holds all of it
-_CURVE_POINTS = 200
 _STUDIES = {"study": study_pictures, "scale": scale_pictures, "sweep": sweep_pictures}
-
-Metrics = Sequence[dict[str, float]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +57,7 @@ class Section:
     versions: list[tuple[str, str]]
     machine: str
     pictures: tuple[Picture, ...] = ()
-    sentence: str = ""
+    measures: tuple[MeasureRow, ...] = ()
     held_out: tuple[HeldOut, ...] = ()
     video: str | None = None
     video_missing: str = ""
@@ -82,7 +87,10 @@ def gather(path: Path) -> Section:
     )
     try:
         if kind == "comparison":
-            return _comparison(section, run)
+            pictures = comparison_pictures(result, path)
+            return replace(section, pictures=pictures, measures=measure_rows(result) if result else ())
+        if kind == "training":
+            return replace(section, pictures=(*_accuracy_over_time(run.metrics()), *section.pictures))
         if kind == "nerf":
             return _nerf(section, path)
         if kind in _STUDIES and result is not None:
@@ -111,78 +119,25 @@ def _curves_of_log(metrics: Metrics) -> tuple[Picture, ...]:
     """The training loss, and the training PSNR of a reconstruction, by step."""
     pictures: list[Picture] = []
     for name, y in (("loss", "training loss"), ("psnr", "training PSNR (dB)")):
-        steps, values = _thinned(metrics, name)
+        steps, values = thinned(metrics, name)
         if steps:
             line = Line(label=y, colour=0, x=steps, y=values)
             pictures.append(curve_picture([line], x="step", y=y, caption=f"{y[0].upper()}{y[1:]}."))
     return tuple(pictures)
 
 
-def _thinned(metrics: Metrics, name: str) -> tuple[list[float], list[float]]:
-    """A logged figure by step, neighbours averaged so that no more than `_CURVE_POINTS` are left."""
-    logged = [record for record in metrics if name in record]
-    size = max(1, -(-len(logged) // _CURVE_POINTS))
-    chunks = [logged[start : start + size] for start in range(0, len(logged), size)]
-    steps = [fmean(record["step"] for record in chunk) for chunk in chunks]
-    return steps, [fmean(record[name] for record in chunk) for chunk in chunks]
-
-
-def _comparison(section: Section, run: RunFolder) -> Section:
-    logs = _logs_by_arm(run.path / "arms")
-    pictures = list(_arm_curves(logs))
-    result = section.result
-    if result is None:
-        return replace(section, pictures=tuple(pictures))
-    arms = [as_object(arm) for arm in cast(list[Json], result["arms"])]
-    rows = [
-        Estimate(label=str(arm["name"]), mean=as_number(arm["mean"]), ci95=as_interval(arm["ci95"]), colour=colour)
-        for colour, arm in enumerate(arms)
-    ]
-    difference = as_object(result["difference"])
-    sentence = words.conclusion(
-        rows[0].label,
-        rows[1].label,
-        mean=as_number(difference["mean"]),
-        ci95=as_interval(difference["ci95"]),
-        seeds=len(cast(list[Json], arms[0]["seeds"])),
-    )
-    return replace(section, pictures=(*pictures, interval_picture(rows, "test accuracy")), sentence=sentence)
-
-
-def _logs_by_arm(folder: Path) -> dict[str, list[Metrics]]:
-    """The logs of all seeds by the arm's name, in the order in which the arms were begun."""
-    logs: dict[str, list[Metrics]] = {}
-    folders = [path for path in folder.glob("*-seed*") if (path / "config.json").is_file()]
-    for path in sorted(folders, key=lambda path: ((path / "config.json").stat().st_mtime_ns, path.name)):
-        name = re.sub(r"-seed-?\d+$", "", path.name)
-        logs.setdefault(name, []).append(RunFolder(path).metrics())
-    return logs
-
-
-def _arm_curves(logs: dict[str, list[Metrics]]) -> Iterable[Picture]:
-    for name, x, y, caption in (
-        ("val_accuracy", "epoch", "validation accuracy", "On the tenth held out of the training images."),
-        ("loss", "step", "training loss", "On augmented images, batch by batch."),
-    ):
-        lines: list[Line] = []
-        for colour, (arm, seeds) in enumerate(logs.items()):
-            drawn = [
-                ([r["epoch"] for r in log if name in r], [r[name] for r in log if name in r])
-                if x == "epoch"
-                else _thinned(log, name)
-                for log in seeds
-            ]
-            drawn = [curve for curve in drawn if curve[0]]
-            if len(drawn) > 1:
-                lines += [Line(label=arm, colour=colour, x=xs, y=ys, faint=True) for xs, ys in drawn]
-            if drawn:
-                common = min(len(xs) for xs, _ in drawn)
-                mean = [fmean(ys[i] for _, ys in drawn) for i in range(common)]
-                lines.append(Line(label=arm, colour=colour, x=drawn[0][0][:common], y=mean))
-        if lines:
-            seeds_told = " Thin: each seed; thick: their mean." if any(line.faint for line in lines) else ""
-            percent = name == "val_accuracy"
-            yield curve_picture(lines, x=x, y=y, caption=caption + seeds_told, percent=percent)
+def _accuracy_over_time(metrics: Metrics) -> Iterable[Picture]:
+    epochs = [record for record in metrics if "val_accuracy" in record]
+    if epochs:
+        unit, name = words.scale_of("seconds", epochs[-1]["seconds"])
+        line = Line(
+            label="validation accuracy",
+            colour=0,
+            x=[record["seconds"] / unit for record in epochs],
+            y=[record["val_accuracy"] for record in epochs],
+        )
+        caption = "On the tenth held out of the training images, after each epoch; validation's time included."
+        yield curve_picture([line], x=f"training time ({name})", y="validation accuracy", caption=caption, percent=True)
 
 
 def _nerf(section: Section, path: Path) -> Section:

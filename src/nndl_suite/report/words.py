@@ -30,6 +30,13 @@ def gigaflops(flops: float) -> str:
     return f"{flops / 1e9:.3g} G"
 
 
+def scale_of(budget: str, most: float) -> tuple[float, str]:
+    """A unit in which `most` FLOPs or seconds are a short number: 2e15 FLOPs -> (1e15, "PFLOP")."""
+    if budget == "flops":
+        return (1e15, "PFLOP") if most >= 1e15 else (1e12, "TFLOP")
+    return (60.0, "minutes") if most >= 600 else (1.0, "seconds")
+
+
 def duration(seconds: float) -> str:
     """4210 -> "1 h 10 min"."""
     if seconds < 60:
@@ -62,23 +69,51 @@ def flat(settings: Mapping[str, Json], prefix: str = "") -> list[tuple[str, str]
     return rows
 
 
-def conclusion(cnn: str, transformer: str, *, mean: float, ci95: Sequence[float] | None, seeds: int) -> str:
-    """What the interval of the paired difference (Transformer minus CNN) allows one to say, in one sentence."""
-    if mean == 0:
-        return f"{transformer} and {cnn} scored the same on average over {seeds} seed{'s' if seeds > 1 else ''}."
-    size = f"{100 * abs(mean):.2f} points"
+def counted(number: int, what: str) -> str:
+    """3, "seed" -> "3 seeds"."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def conclusion(  # noqa: PLR0913 - a sentence of six parts
+    where: str, cnn: str, transformer: str, *, mean: float, ci95: Sequence[float] | None, seeds: int
+) -> str:
+    """What the paired difference (Transformer minus CNN) allows one to say, in one sentence.
+
+    Args:
+        where: Its beginning, with the circumstances: "On cifar100, with this recipe and 5 epochs,".
+        cnn: Name of the first arm.
+        transformer: Name of the second arm.
+        mean: Of the difference, as a share.
+        ci95: Its interval over seeds; None for one seed.
+        seeds: How many pairs.
+    """
     ahead, behind = (transformer, cnn) if mean > 0 else (cnn, transformer)
     if ci95 is None:
-        return (
-            f"With this one seed {ahead} scored {size} above {behind}; whether another seed would agree, "
-            "a single one cannot say."
-        )
+        if mean == 0:
+            return f"{where} {transformer} and {cnn} scored the same with the one seed that was trained."
+        return f"{where} {ahead} scored {100 * abs(mean):.2f} points above {behind} with the one seed that was trained."
     if ci95[0] <= 0 <= ci95[1]:
         return (
-            f"These {seeds} seeds do not tell the two apart: {ahead} is {size} ahead on average, and the 95 % interval "
-            f"of {transformer} minus {cnn}, {points(ci95[0])} to {points(ci95[1])} points, holds zero."
+            f"{where} no difference is shown: {transformer} minus {cnn} is {points(ci95[0])} to {points(ci95[1])} "
+            f"points (95 %, {seeds} paired seeds), which includes 0."
         )
+    low, high = sorted(100 * abs(bound) for bound in ci95)
     return (
-        f"Under this recipe {ahead} is better than {behind} by {size} (95 % interval of {transformer} minus {cnn} "
-        f"over {seeds} seeds: {points(ci95[0])} to {points(ci95[1])} points)."
+        f"{where} {ahead} is {low:.2f} to {high:.2f} points better than {behind} (95 %, {seeds} paired seeds; "
+        f"mean {100 * abs(mean):.2f})."
+    )
+
+
+def no_pair(cnn: str, transformer: str) -> str:
+    """What may be said where no seed has both arms."""
+    return f"Nothing may be concluded about {transformer} and {cnn}: no seed was trained to the end with both."
+
+
+def reservation(*, seeds: int, tuning_trials: int) -> str:
+    """What a comparison does not allow one to say."""
+    alone = "whether another seed would agree, nor " if seeds == 1 else ""
+    rates = f"tuned with {counted(tuning_trials, 'trial')} each" if tuning_trials else "not tuned"
+    return (
+        f"This does not say {alone}which is better with another recipe, size, length of training or data set; "
+        f"the rates were {rates}."
     )

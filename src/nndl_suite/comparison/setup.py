@@ -1,0 +1,22 @@
+"""What one comparison compares, and under what circumstances."""
+
+from dataclasses import dataclass
+
+from nndl_suite.comparison.architectures import Architecture
+from nndl_suite.comparison.recipe import Rates, Recipe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """Both arms with their rates, and what they share."""
+
+    arms: tuple[Architecture, Architecture]
+    """The CNN, then the Transformer."""
+    rates: tuple[Rates, Rates]
+    recipe: Recipe
+    epochs: int
+    dataset: str
+    class_names: tuple[str, ...]
+    test_images: int
+    tuning_trials: int
+    """Of each arm's rates; 0 where nobody tuned them."""

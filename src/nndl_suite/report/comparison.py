@@ -1,0 +1,247 @@
+"""What the page shows of a comparison: curves at equal budgets, scores side by side, and where the arms differ."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import cast
+
+from markupsafe import Markup
+
+from nndl_suite.report import words
+from nndl_suite.report.figures import Differences, Estimate, Line, differences, shares
+from nndl_suite.report.pictures import (
+    Metrics,
+    Picture,
+    as_interval,
+    as_number,
+    as_object,
+    curve_picture,
+    interval_picture,
+    thinned,
+)
+from nndl_suite.training.files import Json
+from nndl_suite.training.runs import RunFolder
+
+Result = Mapping[str, Json]
+Show = Callable[[float], str]
+
+_SHOWN_CLASSES = 20
+_MEASURES = (
+    ("top5", "top-5 accuracy"),
+    ("train_accuracy", "accuracy on training images"),
+    ("gap", "gap to the test images"),
+    ("corrupted", "accuracy on corrupted images"),
+    ("ece", "calibration error (ECE)"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """A mean and its interval, in words."""
+
+    mean: str
+    interval: str
+    """Empty where there is none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasureRow:
+    """One measure of both arms."""
+
+    label: str
+    cells: tuple[Cell, ...]
+    """By arm."""
+
+
+def measure_rows(result: Result) -> tuple[MeasureRow, ...]:
+    """What is measured beside accuracy, arm by arm; empty unless both have scores."""
+    arms = _arms(result)
+    if not all(arm["seeds"] for arm in arms):
+        return ()
+    rows = [
+        MeasureRow(label=label, cells=tuple(_cell(as_object(arm[key]), words.percent) for arm in arms))
+        for key, label in _MEASURES
+        if all(arm[key] is not None for arm in arms)
+    ]
+    nll = tuple(_cell(as_object(arm["nll"]), lambda value: f"{value:.3f}") for arm in arms)
+    return (*rows, MeasureRow(label="negative log-likelihood (nats)", cells=nll))
+
+
+def comparison_pictures(result: Result | None, folder: Path) -> tuple[Picture, ...]:
+    """All drawings of a comparison; of one that is unfinished, the curves of its logs."""
+    pictures = list(_log_curves(_logs_by_arm(folder / "arms"), result))
+    if result is None:
+        return tuple(pictures)
+    arms = [arm for arm in _arms(result) if arm["seeds"]]
+    if len(arms) == 2:
+        pictures += _budget_curves(arms, as_object(result["crossing"]))
+    if arms:
+        rows = [
+            Estimate(label=str(arm["name"]), mean=as_number(arm["mean"]), ci95=as_interval(arm["ci95"]), colour=colour)
+            for colour, arm in enumerate(arms)
+        ]
+        pictures.append(interval_picture(rows, "test accuracy"))
+        pictures.append(_corruptions_picture(arms))
+    if result["difference"] is not None:
+        pictures += _difference_pictures(result)
+    return tuple(pictures)
+
+
+def _cell(measure: dict[str, Json], show: Show) -> Cell:
+    ci95 = as_interval(measure["ci95"])
+    return Cell(
+        mean=show(as_number(measure["mean"])), interval="" if ci95 is None else f"{show(ci95[0])} to {show(ci95[1])}"
+    )
+
+
+def _arms(result: Result) -> list[dict[str, Json]]:
+    return [as_object(arm) for arm in cast(list[Json], result["arms"])]
+
+
+def _logs_by_arm(folder: Path) -> dict[str, list[Metrics]]:
+    """The logs of all seeds by the arm's name, in the order in which the arms were begun."""
+    logs: dict[str, list[Metrics]] = {}
+    folders = [path for path in folder.glob("*-seed*") if (path / "config.json").is_file()]
+    for path in sorted(folders, key=lambda path: ((path / "config.json").stat().st_mtime_ns, path.name)):
+        name = re.sub(r"-seed-?\d+$", "", path.name)
+        logs.setdefault(name, []).append(RunFolder(path).metrics())
+    return logs
+
+
+def _log_curves(logs: dict[str, list[Metrics]], result: Result | None) -> Iterable[Picture]:
+    crossing = as_object(result["crossing"]) if result else {}
+    told = _crossing_told(crossing, "epochs", lambda at: f"epoch {at:.1f}") if crossing else ""
+    mark = _crossing_place(crossing, "epochs")
+    accuracy = [
+        [([r["epoch"] for r in log if "epoch" in r], [r["val_accuracy"] for r in log if "epoch" in r]) for log in seeds]
+        for seeds in logs.values()
+    ]
+    caption = f"On the tenth held out of the training images.{told}"
+    lines = _lines_with_means(list(logs), accuracy)
+    if lines:
+        yield curve_picture(
+            lines, x="epoch", y="validation accuracy", caption=caption + _key(lines), percent=True, mark=mark
+        )
+    losses = [[thinned(log, "loss") for log in seeds] for seeds in logs.values()]
+    lines = _lines_with_means(list(logs), losses)
+    if lines:
+        caption = f"On augmented images, batch by batch.{_key(lines)}"
+        yield curve_picture(lines, x="step", y="training loss", caption=caption)
+
+
+def _lines_with_means(names: Sequence[str], drawn: Sequence[Sequence[tuple[list[float], list[float]]]]) -> list[Line]:
+    """Each seed thin where there are several, and each arm's mean, as far as all of its seeds go."""
+    lines: list[Line] = []
+    for colour, (arm, seeds) in enumerate(zip(names, drawn, strict=True)):
+        curves = [curve for curve in seeds if curve[0]]
+        if len(curves) > 1:
+            lines += [Line(label=arm, colour=colour, x=xs, y=ys, faint=True) for xs, ys in curves]
+        if curves:
+            common = min(len(xs) for xs, _ in curves)
+            mean = [fmean(ys[i] for _, ys in curves) for i in range(common)]
+            lines.append(Line(label=arm, colour=colour, x=curves[0][0][:common], y=mean))
+    return lines
+
+
+def _key(lines: Sequence[Line]) -> str:
+    return " Thin: each seed; thick: their mean." if any(line.faint for line in lines) else ""
+
+
+def _budget_curves(arms: Sequence[dict[str, Json]], crossing: dict[str, Json]) -> Iterable[Picture]:
+    """The mean validation curves at equal training FLOPs and at equal seconds."""
+    curves = [as_object(arm["curve"]) for arm in arms]
+    for budget, what in (("flops", "training FLOPs"), ("seconds", "training time")):
+        most = max(_numbers(curve[budget])[-1] for curve in curves)
+        unit, name = words.scale_of(budget, most)
+        lines = [
+            Line(
+                label=str(arm["name"]),
+                colour=colour,
+                x=[place / unit for place in _numbers(curve[budget])],
+                y=_numbers(curve["val_accuracy"]),
+            )
+            for colour, (arm, curve) in enumerate(zip(arms, curves, strict=True))
+        ]
+        place = _crossing_place(crossing, budget)
+        told = _crossing_told(crossing, budget, lambda at, unit=unit, name=name: f"{at / unit:.3g} {name}")
+        how = (
+            "Three times the forward FLOPs of every image trained on, at its size; mean over seeds."
+            if budget == "flops"
+            else "On the machine named below, validation included, mean over seeds."
+        )
+        yield curve_picture(
+            lines,
+            x=f"{what} ({name})",
+            y="validation accuracy",
+            caption=how + told,
+            percent=True,
+            mark=None if place is None else place / unit,
+        )
+
+
+def _crossing_place(crossing: dict[str, Json], budget: str) -> float | None:
+    found = crossing.get(budget)
+    return None if found is None else as_number(as_object(found)["at"])
+
+
+def _crossing_told(crossing: dict[str, Json], budget: str, place: Show) -> str:
+    if crossing[budget] is None:
+        return " The curves do not change places."
+    found = as_object(crossing[budget])
+    return (
+        f" From {place(as_number(found['at']))} on (dotted) {found['leader']} stays ahead, "
+        f"at {words.percent(as_number(found['val_accuracy']))}."
+    )
+
+
+def _corruptions_picture(arms: Sequence[dict[str, Json]]) -> Picture:
+    names = list(as_object(arms[0]["corruptions"]))
+    series = [
+        Differences(
+            label=str(arm["name"]),
+            colour=colour,
+            values=[as_number(arm["mean"]), *(as_number(as_object(arm["corruptions"])[name]) for name in names)],
+        )
+        for colour, arm in enumerate(arms)
+    ]
+    rows = ["as they are", *names]
+    told = "; ".join(
+        f"{row} {', '.join(f'{one.label} {words.percent(one.values[place])}' for one in series)}"
+        for place, row in enumerate(rows)
+    )
+    return Picture(
+        svg=Markup(shares(rows, series, x="test accuracy")),  # noqa: S704 - drawn by matplotlib
+        alt=f"Accuracy on test images: {told}.",
+        caption="Test images as they are, and with one middling severity of each corruption; mean over seeds.",
+    )
+
+
+def _difference_pictures(result: Result) -> Iterable[Picture]:
+    """By superclass where there are some, else by class, the greatest and the least if there are many."""
+    difference = as_object(result["difference"])
+    groups = {name: as_number(value) for name, value in as_object(difference["per_superclass"]).items()}
+    what = "superclass" if groups else "class"
+    if not groups:
+        names = [str(name) for name in cast(list[Json], result["class_names"])]
+        values = cast(list[Json], difference["per_class"])
+        groups = {name: as_number(value) for name, value in zip(names, values, strict=True) if value is not None}
+    labels = sorted(groups, key=lambda label: -groups[label])
+    shown = "" if len(labels) <= _SHOWN_CLASSES else f", the {_SHOWN_CLASSES // 2} greatest and least of {len(labels)}"
+    if shown:
+        labels = labels[: _SHOWN_CLASSES // 2] + labels[-_SHOWN_CLASSES // 2 :]
+    if labels:
+        cnn, transformer = (str(arm["name"]) for arm in _arms(result))
+        series = Differences(label=f"{transformer} minus {cnn}", colour=1, values=[groups[label] for label in labels])
+        told = "; ".join(f"{label} {words.points(groups[label])}" for label in labels)
+        yield Picture(
+            svg=Markup(differences(labels, [series], x=f"{transformer} minus {cnn}, points")),  # noqa: S704 - as above
+            alt=f"{transformer} minus {cnn} by {what}, in points: {told}.",
+            caption=f"Difference of test accuracy by {what}{shown}, mean over paired seeds; without intervals, "
+            f"so a look and not a finding.",
+        )
+
+
+def _numbers(node: Json) -> list[float]:
+    return [as_number(value) for value in cast(list[Json], node)]
