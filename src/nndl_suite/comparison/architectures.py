@@ -66,6 +66,19 @@ def resolve_arms(
     return first, second
 
 
+def resolve_arm(name: str, *, cnn: str, num_classes: int, image_size: int, match: Match = "parameters") -> Architecture:
+    """One arm alone, as `resolve_arms` would have it beside `cnn`, which decides how large a `VitName` is.
+
+    Raises:
+        ConfigError: as `resolve_arms`.
+    """
+    if name in get_args(VitName):
+        return resolve_arms(cnn, name, num_classes=num_classes, image_size=image_size, match=match)[1]
+    if num_classes < 2:
+        raise ConfigError(f"an arm needs at least 2 classes, the set has {num_classes}; choose another data set")
+    return _fixed(name, num_classes=num_classes, image_size=image_size)
+
+
 def count_layers(arm: Architecture, image_size: int) -> tuple[LayerRow, ...]:
     """Each layer's parameters and FLOPs (see `layer_table`); the caller's randomness stays as it was."""
     with isolated_rng(0):

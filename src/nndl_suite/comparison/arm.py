@@ -12,11 +12,11 @@ from torch.nn import functional as F
 
 from nndl_suite.comparison.architectures import Architecture
 from nndl_suite.comparison.cutmix import CutMix
+from nndl_suite.comparison.held_out import TrainingSplits
 from nndl_suite.comparison.recipe import Rates, Recipe, make_optimiser
 from nndl_suite.data.augmentation import crop_and_flip
 from nndl_suite.data.batches import Batches, in_order
 from nndl_suite.data.image_set import ImageSet
-from nndl_suite.models.normalisation import Normalisation
 from nndl_suite.training.checkpoints import State
 from nndl_suite.training.loop import LoopSettings, run_loop
 from nndl_suite.training.runs import RunFolder
@@ -26,14 +26,10 @@ from nndl_suite.training.watch import Watcher, ignore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Splits:
-    """The three parts of a labelled set, and the scale of their pixels."""
+class Splits(TrainingSplits):
+    """All three parts of a labelled set."""
 
-    train: ImageSet
-    val: ImageSet
     test: ImageSet
-    normalisation: Normalisation
-    """Of the training images."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +47,14 @@ class ArmTraining:
     """The `Trainable` of one arm: network, optimiser, and everything random drawn from (seed, step)."""
 
     def __init__(
-        self, architecture: Architecture, rates: Rates, recipe: Recipe, splits: Splits, *, seed: int, fabric: Fabric
+        self,
+        architecture: Architecture,
+        rates: Rates,
+        recipe: Recipe,
+        splits: TrainingSplits,
+        *,
+        seed: int,
+        fabric: Fabric,
     ) -> None:
         with isolated_rng(derived_seed(seed, "init")):
             network = architecture.build()
