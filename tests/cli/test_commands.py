@@ -6,8 +6,14 @@ import sys
 
 import pytest
 
-from nndl_suite import ColmapNerfReconstructor, LinearProbe, SSLPretrainer, compare_architectures
-from nndl_suite.cli import compare, nerf, ssl
+from nndl_suite import (
+    ColmapNerfReconstructor,
+    LinearProbe,
+    SSLPretrainer,
+    compare_architectures,
+    tune_architecture,
+)
+from nndl_suite.cli import compare, nerf, ssl, tune
 from nndl_suite.nerf.sfm import SfmSettings
 
 
@@ -126,6 +132,7 @@ def test_a_dry_run_matches_within_two_percent(tmp_path):
         (ssl.pretrain, SSLPretrainer),
         (ssl.probe, LinearProbe),
         (compare.compare, compare_architectures),
+        (tune.tune, tune_architecture),
         (nerf.poses, SfmSettings),
         (nerf.train, ColmapNerfReconstructor),
         (nerf.train, ColmapNerfReconstructor.fit),

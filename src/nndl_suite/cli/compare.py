@@ -41,6 +41,10 @@ def compare(
     ] = "parameters",
     epochs: Annotated[int, typer.Option("--epochs", min=1)] = 100,
     seeds: Annotated[int, typer.Option("--seeds", help="How many runs of each arm.", min=1)] = 3,
+    tuned: Annotated[
+        list[Path] | None,
+        typer.Option("--tuned", help="A run of tune, whose best rates to take; give one for each arm."),
+    ] = None,
     seed: Seed = 0,
     device: DeviceName = "auto",
     precision: PrecisionName = "auto",
@@ -72,6 +76,7 @@ def compare(
             seeds=range(seed, seed + seeds),
             out=out,
             match=match,
+            tuned=tuned,
             device=device,
             precision=precision,
             data_root=data_root,

@@ -5,6 +5,7 @@ from typing import Any
 
 from nndl_suite.cli.screen import print_json, print_table, say
 from nndl_suite.cli.study_results import print_scale, print_study, print_sweep
+from nndl_suite.cli.tuning_results import tuning_facts
 from nndl_suite.training.files import read_json
 
 _FAILURES_SHOWN = 20
@@ -96,7 +97,19 @@ def _comparison(result: dict[str, Any]) -> _Facts:
         [f"{arm['name']}, one run", f"{_duration(arm['seconds'])}, {arm['images_per_second']:.0f} images/s"]
         for arm in result["arms"]
     ]
-    return "", [*speeds, ["seeds", ", ".join(str(seed) for seed in result["arms"][0]["seeds"])]]
+    return "", [*speeds, *_tuned(result), ["seeds", ", ".join(str(seed) for seed in result["arms"][0]["seeds"])]]
+
+
+def _tuned(result: dict[str, Any]) -> list[list[str]]:
+    """Runs of earlier versions were not tuned."""
+    tuning = result.get("tuning")
+    if tuning is None:
+        return []
+    chosen = [
+        f"{one['arm']} {', '.join(f'{name} {_number(value)}' for name, value in one['rates'].items())}"
+        for one in tuning["arms"]
+    ]
+    return [["rates tuned", f"{tuning['trials']} trials of {tuning['epochs']} epochs each: {'; '.join(chosen)}"]]
 
 
 def _nerf(result: dict[str, Any]) -> _Facts:
@@ -151,8 +164,8 @@ def _many(result: dict[str, Any]) -> _Facts:
 
 
 _TABLES = {"study": print_study, "scale": print_scale, "sweep": print_sweep}
-_FACTS = {"probe": _probe, "pretrain": _pretrain, "comparison": _comparison, "nerf": _nerf} | dict.fromkeys(
-    _TABLES, _many
+_FACTS = {"probe": _probe, "pretrain": _pretrain, "comparison": _comparison, "tuning": tuning_facts, "nerf": _nerf} | (
+    dict.fromkeys(_TABLES, _many)
 )
 
 

@@ -1,7 +1,7 @@
 """CNN or Transformer: equal parameters, one recipe, several seeds, and the interval of the paired difference."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -9,20 +9,17 @@ from lightning_fabric import Fabric
 
 from nndl_suite.comparison.architectures import Architecture, resolve_arms
 from nndl_suite.comparison.arm import ArmScore, ArmTraining, Splits, train_arm
+from nndl_suite.comparison.held_out import training_splits
 from nndl_suite.comparison.matching import Match
 from nndl_suite.comparison.recipe import DEFAULT_RECIPE, Recipe
 from nndl_suite.comparison.result import ComparisonResult, summarise, write_result
+from nndl_suite.comparison.tuned import read_tuned
 from nndl_suite.data.catalog import load_image_set
-from nndl_suite.data.splits import stratified_split
 from nndl_suite.errors import ConfigError, DataError, RunError
-from nndl_suite.models.normalisation import Normalisation, measure_normalisation
 from nndl_suite.training.fabric import Device, Precision, make_fabric
 from nndl_suite.training.files import Json
 from nndl_suite.training.runs import RunFolder, open_run
 from nndl_suite.training.watch import Watcher, ignore
-
-_VAL_SHARE = 0.1
-_SPLIT_SEED = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +68,7 @@ def compare_architectures(  # noqa: PLR0913 - the public contract: each is a cho
     out: Path | str,
     match: Match = "parameters",
     recipe: Recipe = DEFAULT_RECIPE,
+    tuned: Sequence[Path | str] | None = None,
     data_root: Path | str | None = None,
     device: Device = "auto",
     precision: Precision = "auto",
@@ -95,6 +93,8 @@ def compare_architectures(  # noqa: PLR0913 - the public contract: each is a cho
         match: What a transformer that is made to measure has as much of as the CNN: "parameters", or "flops" of a
             forward pass.
         recipe: How both arms are trained.
+        tuned: Two runs of `tune_architecture`, one of each arm, whose best rates are taken; they must have had the same
+            budget, images and recipe. None takes those of `recipe`.
         data_root: Where named sets lie; else `NNDL_SUITE_DATA`, else the user's cache.
         device: "auto" takes a CUDA device where there is one.
         precision: "auto" takes bf16 autocast where the hardware has it.
@@ -104,7 +104,7 @@ def compare_architectures(  # noqa: PLR0913 - the public contract: each is a cho
     Raises:
         ConfigError: a name or setting is unusable.
         DataError: the data set is missing, has no labels, or its splits do not fit each other.
-        RunError: `out` holds something else, or a run while `resume` is off.
+        RunError: `out` holds something else, or a run while `resume` is off, or the arms were not tuned equally.
         NndlError: the loss stopped being a number.
         Interrupted: somebody stopped the comparison; `resume` goes on.
     """
@@ -112,6 +112,8 @@ def compare_architectures(  # noqa: PLR0913 - the public contract: each is a cho
     splits = _load_splits(dataset, recipe, data_root, watch)
     train = splits.train
     arms = resolve_arms(cnn, transformer, num_classes=train.num_classes, image_size=train.image_size, match=match)
+    chosen = read_tuned(tuned, arms, splits, recipe) if tuned else None
+    recipe = chosen.within(recipe) if chosen else recipe
     fabric = make_fabric(device, precision)
     settings = _settings(arms, dataset, recipe, splits, fabric) | {"epochs": epochs}
     run = open_run(out, kind="comparison", settings={**settings, "seeds": list(seeds)}, resume=resume)
@@ -135,6 +137,7 @@ def compare_architectures(  # noqa: PLR0913 - the public contract: each is a cho
             arm_run.finish("arm", seconds=score.seconds, seed=seed, fields=_fields(score))
         scores[side].append(score)
     result = summarise(arms, rates, seeds, scores, recipe=recipe, test_images=len(splits.test), out=run.path)
+    result = replace(result, tuning=chosen)
     write_result(run, result, device=device_name(fabric))
     return result
 
@@ -150,7 +153,7 @@ def _checked(seeds: Sequence[int], epochs: int) -> tuple[int, ...]:
 def _load_splits(dataset: str, recipe: Recipe, data_root: Path | str | None, watch: Watcher) -> Splits:
     whole = load_image_set(dataset, "train", data_root=data_root, watch=watch)
     test = load_image_set(dataset, "test", data_root=data_root, watch=watch)
-    labels = whole.required_labels()
+    whole.required_labels()
     test.required_labels()
     if (whole.class_names, whole.image_size) != (test.class_names, test.image_size):
         raise DataError(
@@ -159,11 +162,8 @@ def _load_splits(dataset: str, recipe: Recipe, data_root: Path | str | None, wat
         )
     if len(whole) < 2 or not len(test):
         raise DataError(f"{dataset} has {len(whole)} training and {len(test)} test images; it wants 2 and 1 at least")
-    kept, held_out = stratified_split(labels, held_out=max(1, round(_VAL_SHARE * len(whole))), seed=_SPLIT_SEED)
-    train = whole.subset(kept)
-    given = Normalisation(mean=recipe.mean, std=recipe.std) if recipe.mean and recipe.std else None
-    normalisation = given or measure_normalisation(train)
-    return Splits(train=train, val=whole.subset(held_out), test=test, normalisation=normalisation)
+    seen = training_splits(whole, recipe)
+    return Splits(train=seen.train, val=seen.val, test=test, normalisation=seen.normalisation)
 
 
 def _settings(

@@ -8,6 +8,7 @@ from typing import Literal
 from nndl_suite.comparison.architectures import Architecture
 from nndl_suite.comparison.arm import ArmScore
 from nndl_suite.comparison.recipe import Rates, Recipe
+from nndl_suite.comparison.tuned import Tuned
 from nndl_suite.training.files import Json
 from nndl_suite.training.intervals import Interval, student_interval, wilson_interval
 from nndl_suite.training.runs import RunFolder
@@ -59,6 +60,8 @@ class ComparisonResult:
     seconds: float
     """Training time of all arms and seeds."""
     out: Path
+    tuning: Tuned | None = None
+    """How the arms' rates were chosen; None where the recipe states them."""
 
 
 def summarise(
@@ -124,6 +127,7 @@ def write_result(run: RunFolder, result: ComparisonResult, *, device: str) -> No
             "difference": asdict(result.difference),
             "interval": result.interval,
             "recipe": asdict(result.recipe),
+            "tuning": asdict(result.tuning) if result.tuning else None,
             "device": device,
         },
     )
