@@ -29,12 +29,13 @@ def test_a_wrong_name_is_an_attribute_error():
 
 
 def test_no_other_module_is_imported_by_the_command_line_for_help():
-    heavy = "{'torch', 'numpy', 'numba', 'pycolmap', 'timm', 'matplotlib', 'scipy'}"
+    heavy = "{'torch', 'numpy', 'numba', 'pycolmap', 'timm', 'matplotlib', 'scipy', 'optuna'}"
     out = python(
         "import sys\n"
         "from typer.testing import CliRunner\n"
         "from nndl_suite.cli.app import app\n"
-        "for words in ([], ['ssl'], ['ssl', 'pretrain'], ['compare'], ['nerf', 'train'], ['demo'], ['report']):\n"
+        "commands = [], ['ssl'], ['ssl', 'pretrain'], ['compare'], ['tune'], ['nerf', 'train'], ['demo'], ['report']\n"
+        "for words in commands:\n"
         "    assert CliRunner().invoke(app, [*words, '--help']).exit_code == 0, words\n"
         f"print({heavy} & set(sys.modules))"
     )

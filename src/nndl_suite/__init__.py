@@ -11,6 +11,8 @@ from nndl_suite.errors import CaptureError, ConfigError, DataError, NndlError, R
 if TYPE_CHECKING:
     from nndl_suite.comparison.comparison import compare_architectures
     from nndl_suite.comparison.cutmix import CutMix
+    from nndl_suite.comparison.train import train_architecture
+    from nndl_suite.comparison.tuning import tune_architecture
     from nndl_suite.nerf.reconstructor import ColmapNerfReconstructor
     from nndl_suite.representation.pretrainer import SSLPretrainer
     from nndl_suite.representation.probe import LinearProbe
@@ -28,6 +30,8 @@ __all__ = [
     "RunError",
     "SSLPretrainer",
     "compare_architectures",
+    "train_architecture",
+    "tune_architecture",
 ]
 
 _HOME = {
@@ -36,6 +40,8 @@ _HOME = {
     "LinearProbe": "nndl_suite.representation.probe",
     "SSLPretrainer": "nndl_suite.representation.pretrainer",
     "compare_architectures": "nndl_suite.comparison.comparison",
+    "train_architecture": "nndl_suite.comparison.train",
+    "tune_architecture": "nndl_suite.comparison.tuning",
 }
 
 

@@ -6,10 +6,16 @@ import sys
 
 import pytest
 
-from nndl_suite import ColmapNerfReconstructor, LinearProbe, SSLPretrainer, compare_architectures
-from nndl_suite.cli import compare, nerf, ssl, train
+from nndl_suite import (
+    ColmapNerfReconstructor,
+    LinearProbe,
+    SSLPretrainer,
+    compare_architectures,
+    train_architecture,
+    tune_architecture,
+)
+from nndl_suite.cli import compare, nerf, ssl, train, tune
 from nndl_suite.comparison.recipes import load_recipe
-from nndl_suite.comparison.train import train_architecture
 from nndl_suite.nerf.sfm import SfmSettings
 
 
@@ -129,6 +135,7 @@ def test_a_dry_run_matches_within_two_percent(tmp_path):
         (ssl.probe, LinearProbe),
         (compare.compare, compare_architectures),
         (train.train, train_architecture),
+        (tune.tune, tune_architecture),
         (nerf.poses, SfmSettings),
         (nerf.train, ColmapNerfReconstructor),
         (nerf.train, ColmapNerfReconstructor.fit),

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 from torchvision.models import resnet18
 
-from nndl_suite.comparison.architectures import count_layers, resolve_arms
+from nndl_suite.comparison.architectures import count_layers, resolve_arm, resolve_arms
 from nndl_suite.comparison.cifar_resnet import CIFAR_RESNETS, HalvedShortcut, cifar_resnet
 from nndl_suite.comparison.layer_table import forward_flops, layer_table
 from nndl_suite.errors import ConfigError
@@ -17,6 +17,16 @@ def test_known_sizes():
     cnn, vit = resolve_arms("resnet18", "vit", num_classes=100, image_size=32)
     assert (cnn.parameters, cnn.flops) == (11_220_132, 1_110_937_600)
     assert (vit.parameters, vit.shape) == (11_166_180, "width 320, depth 9, 5 heads of 64, MLP 1280, patch 4")
+
+
+def test_an_arm_alone_is_the_arm_of_the_pair():
+    cnn, vit = resolve_arms("resnet18-slim", "vit-pool", num_classes=10, image_size=16, match="flops")
+    for arm in (cnn, vit):
+        alone = resolve_arm(arm.name, cnn="resnet18-slim", num_classes=10, image_size=16, match="flops")
+        assert (alone.shape, alone.parameters, alone.flops) == (arm.shape, arm.parameters, arm.flops)
+    for arm in (cnn.name, vit.name):
+        with pytest.raises(ConfigError, match="at least 2 classes, the set has 1"):
+            resolve_arm(arm, cnn="resnet18-slim", num_classes=1, image_size=16)
 
 
 def test_the_course_models():

@@ -71,6 +71,7 @@ def test_result_and_folder(two_seeds):
     assert written["arms"][1]["best_epoch"] is None
     assert written["arms"][1]["chosen"] == {"rate": 2e-3, "decay": 0.05}
     assert written["recipe"]["cutmix_probability"] == 0.5
+    assert written["tuning"] is None
     differences = [b - a for a, b in zip(cnn.test_accuracy, vit.test_accuracy, strict=True)]
     assert result.difference.mean == pytest.approx(np.mean(differences))
     assert written["difference"]["ci95"] == pytest.approx(list(student_interval(differences)))

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nndl_suite.comparison.architectures import flops_by_stage, resolve_arms
-from nndl_suite.comparison.crossing import Curve, crossings, last_crossing, mean_curve
+from nndl_suite.comparison.crossing import Curve, crossings, last_crossing, mean_curve, training_flops
 from nndl_suite.comparison.recipe import Recipe
 
 

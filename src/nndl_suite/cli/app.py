@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from nndl_suite import __version__
-from nndl_suite.cli import compare, data, demo, nerf, report, ssl, ssl_export, ssl_studies, train
+from nndl_suite.cli import compare, data, demo, nerf, report, ssl, ssl_export, ssl_studies, train, tune
 from nndl_suite.cli.screen import say_error
 from nndl_suite.errors import Interrupted, NndlError
 
@@ -27,6 +27,7 @@ ssl.app.command("export")(ssl_export.export)
 app.add_typer(ssl.app, name="ssl")
 app.command("compare")(compare.compare)
 app.command("train")(train.train)
+app.command("tune")(tune.tune)
 app.add_typer(nerf.app, name="nerf")
 app.add_typer(data.app, name="data")
 app.command("report")(report.report)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from nndl_suite.cli.options import AsJson, DataRoot, DeviceName, PrecisionName, Resume, Seed
+from nndl_suite.cli.options import AsJson, DataRoot, DeviceName, PrecisionName, RecipeName, Resume, Seed
 from nndl_suite.cli.results import show_result
 from nndl_suite.cli.screen import print_json, print_table, progress
 
@@ -39,11 +39,13 @@ def compare(
     match: Annotated[
         Literal["parameters", "flops"], typer.Option("--match", help="What a matched transformer has as much of.")
     ] = "parameters",
-    recipe: Annotated[
-        str, typer.Option("--recipe", help="default, course-2024 or speed, or a JSON file of a recipe's settings.")
-    ] = "default",
+    recipe: RecipeName = "default",
     epochs: Annotated[int, typer.Option("--epochs", min=1)] = 100,
     seeds: Annotated[int, typer.Option("--seeds", help="How many runs of each arm.", min=1)] = 3,
+    tuned: Annotated[
+        list[Path] | None,
+        typer.Option("--tuned", help="A run of tune, whose best rates to take; give one for each arm."),
+    ] = None,
     seed: Seed = 0,
     device: DeviceName = "auto",
     precision: PrecisionName = "auto",
@@ -78,6 +80,7 @@ def compare(
             out=out,
             match=match,
             recipe=chosen,
+            tuned=tuned,
             device=device,
             precision=precision,
             data_root=data_root,

@@ -26,3 +26,6 @@ DataRoot = Annotated[
     Path | None,
     typer.Option("--data-root", help="Where named data sets lie; else NNDL_SUITE_DATA, else the user's cache."),
 ]
+RecipeName = Annotated[
+    str, typer.Option("--recipe", help="default, speed or course-2024, or a JSON file of a recipe's settings.")
+]

@@ -5,6 +5,7 @@ from typing import Any
 
 from nndl_suite.cli.screen import print_json, print_table, say
 from nndl_suite.cli.study_results import print_scale, print_study, print_sweep
+from nndl_suite.cli.tuning_results import tuning_facts
 from nndl_suite.training.files import read_json
 
 _FAILURES_SHOWN = 20
@@ -113,6 +114,7 @@ def _comparison(result: dict[str, Any]) -> _Facts:
     told = "none" if crossing is None else f"{crossing['leader']} stays ahead from epoch {crossing['at']:.1f} on"
     return "", [
         *speeds,
+        *_tuned(result),
         ["seeds", seeds],
         ["crossing", told],
         ["this may be said", result["sentence"]["may"]],
@@ -131,6 +133,18 @@ def _training(result: dict[str, Any]) -> _Facts:
         ["speed", f"{result['images_per_second']:.0f} images/s"],
         ["weights", result["weights"]],
     ]
+
+
+def _tuned(result: dict[str, Any]) -> list[list[str]]:
+    """Runs of earlier versions were not tuned."""
+    tuning = result.get("tuning")
+    if tuning is None:
+        return []
+    chosen = [
+        f"{one['arm']} {', '.join(f'{name} {_number(value)}' for name, value in one['rates'].items())}"
+        for one in tuning["arms"]
+    ]
+    return [["rates tuned", f"{tuning['trials']} trials of {tuning['epochs']} epochs each: {'; '.join(chosen)}"]]
 
 
 def _nerf(result: dict[str, Any]) -> _Facts:
@@ -190,6 +204,7 @@ _FACTS = {
     "pretrain": _pretrain,
     "comparison": _comparison,
     "training": _training,
+    "tuning": tuning_facts,
     "nerf": _nerf,
 } | dict.fromkeys(_TABLES, _many)
 

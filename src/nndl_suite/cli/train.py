@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from nndl_suite.cli.options import AsJson, DataRoot, Dataset, DeviceName, Out, PrecisionName, Resume, Seed
+from nndl_suite.cli.options import AsJson, DataRoot, Dataset, DeviceName, Out, PrecisionName, RecipeName, Resume, Seed
 from nndl_suite.cli.results import show_result
 from nndl_suite.cli.screen import progress
 
@@ -16,9 +16,7 @@ def train(
         typer.Option("--arm", help="whitened-cnn, resnet18, resnet56, vit, course-vit, … or any timm model."),
     ] = "whitened-cnn",
     dataset: Dataset = "cifar100",
-    recipe: Annotated[
-        str, typer.Option("--recipe", help="speed, default or course-2024, or a JSON file of a recipe's settings.")
-    ] = "speed",
+    recipe: RecipeName = "speed",
     epochs: Annotated[int, typer.Option("--epochs", min=1)] = 16,
     beside: Annotated[
         str, typer.Option("--beside", help="The CNN that a vit, vit-pool, … is made as large as.")
@@ -37,8 +35,8 @@ def train(
 
     Example: nndl-suite train --arm whitened-cnn --recipe speed --dataset cifar100 --epochs 16 --out runs/fast
     """
+    from nndl_suite import train_architecture
     from nndl_suite.comparison.recipes import load_recipe
-    from nndl_suite.comparison.train import train_architecture
 
     chosen = load_recipe(recipe)
     with progress() as watch:

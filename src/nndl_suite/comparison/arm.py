@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nndl_suite.comparison.architectures import Architecture
+from nndl_suite.comparison.held_out import TrainingSplits
 from nndl_suite.comparison.optimisers import make_optimiser
 from nndl_suite.comparison.recipe import Rates, Recipe
 from nndl_suite.comparison.recipe_mix import mix_of
@@ -22,7 +23,6 @@ from nndl_suite.comparison.whitened_cnn import FitsImages
 from nndl_suite.data.batches import Batches
 from nndl_suite.data.image_set import ImageSet
 from nndl_suite.errors import ConfigError
-from nndl_suite.models.normalisation import Normalisation
 from nndl_suite.training.checkpoints import State
 from nndl_suite.training.loop import LoopSettings, run_loop
 from nndl_suite.training.runs import RunFolder
@@ -34,21 +34,24 @@ _FITTED_ON = 2000  # images, of which a first layer may be made
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Splits:
-    """The three parts of a labelled set, and the scale of their pixels."""
+class Splits(TrainingSplits):
+    """All three parts of a labelled set."""
 
-    train: ImageSet
-    val: ImageSet
     test: ImageSet
-    normalisation: Normalisation
-    """Of the training images."""
 
 
 class ArmTraining:
     """The `Trainable` of one arm: network, optimiser, and everything random drawn from (seed, step)."""
 
     def __init__(
-        self, architecture: Architecture, rates: Rates, recipe: Recipe, splits: Splits, *, seed: int, fabric: Fabric
+        self,
+        architecture: Architecture,
+        rates: Rates,
+        recipe: Recipe,
+        splits: TrainingSplits,
+        *,
+        seed: int,
+        fabric: Fabric,
     ) -> None:
         network = _fresh_network(architecture, recipe, splits, seed=seed)
         network = network.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -133,7 +136,7 @@ class ArmTraining:
         return self._normalisation(images).contiguous(memory_format=torch.channels_last)
 
 
-def _fresh_network(architecture: Architecture, recipe: Recipe, splits: Splits, *, seed: int) -> nn.Module:
+def _fresh_network(architecture: Architecture, recipe: Recipe, splits: TrainingSplits, *, seed: int) -> nn.Module:
     with isolated_rng(derived_seed(seed, "init")):
         network = architecture.build()
     if isinstance(network, FitsImages):

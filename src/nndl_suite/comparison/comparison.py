@@ -9,22 +9,19 @@ from lightning_fabric import Fabric
 
 from nndl_suite.comparison.architectures import Architecture, resolve_arms
 from nndl_suite.comparison.arm import Splits
+from nndl_suite.comparison.held_out import training_splits
 from nndl_suite.comparison.matching import Match
 from nndl_suite.comparison.recipe import DEFAULT_RECIPE, Recipe
 from nndl_suite.comparison.result import ComparisonResult, conclude
 from nndl_suite.comparison.setup import Setup
 from nndl_suite.comparison.trainings import train_all
+from nndl_suite.comparison.tuned import read_tuned
 from nndl_suite.data.catalog import load_image_set
-from nndl_suite.data.splits import stratified_split
 from nndl_suite.errors import ConfigError, DataError
-from nndl_suite.models.normalisation import Normalisation, measure_normalisation
 from nndl_suite.training.fabric import Device, Precision, make_fabric
 from nndl_suite.training.files import Json
 from nndl_suite.training.runs import open_run
 from nndl_suite.training.watch import Watcher, ignore
-
-_VAL_SHARE = 0.1
-_SPLIT_SEED = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,10 +70,10 @@ def compare_architectures(  # noqa: PLR0913 - the public contract: each is a cho
     out: Path | str,
     match: Match = "parameters",
     recipe: Recipe = DEFAULT_RECIPE,
+    tuned: Sequence[Path | str] | None = None,
     data_root: Path | str | None = None,
     device: Device = "auto",
     precision: Precision = "auto",
-    tuning_trials: int = 0,
     resume: bool = False,
     watch: Watcher = ignore,
 ) -> ComparisonResult:
@@ -101,24 +98,28 @@ def compare_architectures(  # noqa: PLR0913 - the public contract: each is a cho
         match: What a transformer that is made to measure has as much of as the CNN: "parameters", or "flops" of a
             forward pass.
         recipe: How both arms are trained.
+        tuned: Two runs of `tune_architecture`, one of each arm, whose best rates are taken; they must have had the same
+            budget, images and recipe. None takes those of `recipe`.
         data_root: Where named sets lie; else `NNDL_SUITE_DATA`, else the user's cache.
         device: "auto" takes a CUDA device where there is one.
         precision: "auto" takes bf16 autocast where the hardware has it.
-        tuning_trials: How many trials each arm's rates in `recipe` were chosen from; the result says it, nothing else.
         resume: Go on with the comparison in `out`, wherever it was stopped; on the CPU to the same bits.
         watch: Told of progress.
 
     Raises:
         ConfigError: a name or setting is unusable.
         DataError: the data set is missing, has no labels, or its splits do not fit each other.
-        RunError: `out` holds something else, or a run while `resume` is off, or results of an earlier version.
+        RunError: `out` holds something else, or a run while `resume` is off, or results of an earlier version, or the
+            arms were not tuned equally.
         TrainingError: a loss stopped being a number; the message names the arm, the step, and where the rest is.
         Interrupted: somebody stopped the comparison; `resume` goes on.
     """
-    seeds = _checked(seeds, epochs, tuning_trials)
+    seeds = _checked(seeds, epochs)
     splits = load_splits(dataset, recipe, data_root, watch)
     train = splits.train
     arms = resolve_arms(cnn, transformer, num_classes=train.num_classes, image_size=train.image_size, match=match)
+    chosen = read_tuned(tuned, arms, splits, recipe) if tuned else None
+    recipe = chosen.within(recipe) if chosen else recipe
     fabric = make_fabric(device, precision)
     shapes: Json = {arm.name: arm.shape for arm in arms}
     settings = {"arms": shapes, "epochs": epochs, **split_settings(dataset, recipe, splits, fabric)}
@@ -131,17 +132,15 @@ def compare_architectures(  # noqa: PLR0913 - the public contract: each is a cho
         dataset=dataset,
         class_names=train.class_names,
         test_images=len(splits.test),
-        tuning_trials=tuning_trials,
+        tuned=chosen,
     )
     trained = train_all(setup, splits, seeds, run, settings=settings, fabric=fabric, watch=watch)
     return conclude(setup, trained, run, device=device_name(fabric))
 
 
-def _checked(seeds: Sequence[int], epochs: int, tuning_trials: int) -> tuple[int, ...]:
+def _checked(seeds: Sequence[int], epochs: int) -> tuple[int, ...]:
     if epochs < 1:
         raise ConfigError(f"epochs must be >= 1, got {epochs}")
-    if tuning_trials < 0:
-        raise ConfigError(f"tuning_trials must be >= 0, got {tuning_trials}")
     if not seeds or len(set(seeds)) != len(seeds):
         raise ConfigError(f"seeds must be one or more different numbers, got {list(seeds)}")
     return tuple(seeds)
@@ -155,7 +154,7 @@ def load_splits(dataset: str, recipe: Recipe, data_root: Path | str | None, watc
     """
     whole = load_image_set(dataset, "train", data_root=data_root, watch=watch)
     test = load_image_set(dataset, "test", data_root=data_root, watch=watch)
-    labels = whole.required_labels()
+    whole.required_labels()
     test.required_labels()
     if (whole.class_names, whole.image_size) != (test.class_names, test.image_size):
         raise DataError(
@@ -164,11 +163,8 @@ def load_splits(dataset: str, recipe: Recipe, data_root: Path | str | None, watc
         )
     if len(whole) < 2 or not len(test):
         raise DataError(f"{dataset} has {len(whole)} training and {len(test)} test images; it wants 2 and 1 at least")
-    kept, held_out = stratified_split(labels, held_out=max(1, round(_VAL_SHARE * len(whole))), seed=_SPLIT_SEED)
-    train = whole.subset(kept)
-    given = Normalisation(mean=recipe.mean, std=recipe.std) if recipe.mean and recipe.std else None
-    normalisation = given or measure_normalisation(train)
-    return Splits(train=train, val=whole.subset(held_out), test=test, normalisation=normalisation)
+    seen = training_splits(whole, recipe)
+    return Splits(train=seen.train, val=seen.val, test=test, normalisation=seen.normalisation)
 
 
 def split_settings(dataset: str, recipe: Recipe, splits: Splits, fabric: Fabric) -> dict[str, Json]:

@@ -12,6 +12,7 @@ from nndl_suite.comparison.crossing import Budget, Crossing, crossings, mean_cur
 from nndl_suite.comparison.recipe import Recipe
 from nndl_suite.comparison.setup import Setup
 from nndl_suite.comparison.trainings import Trained
+from nndl_suite.comparison.tuned import Tuned
 from nndl_suite.data.cifar100_superclasses import superclass_indices
 from nndl_suite.errors import TrainingError
 from nndl_suite.report import words
@@ -60,6 +61,8 @@ class ComparisonResult:
     seconds: float
     """Training time of all arms and seeds."""
     out: Path
+    tuning: Tuned | None = None
+    """How the arms' rates were chosen; None where the recipe states them."""
 
 
 def conclude(setup: Setup, trained: Trained, run: RunFolder, *, device: str) -> ComparisonResult:
@@ -98,6 +101,7 @@ def conclude(setup: Setup, trained: Trained, run: RunFolder, *, device: str) -> 
         recipe=setup.recipe,
         seconds=seconds,
         out=run.path,
+        tuning=setup.tuned,
     )
 
 
@@ -107,7 +111,7 @@ def _circumstances(setup: Setup) -> dict[str, Json]:
         "epochs": setup.epochs,
         "class_names": list(setup.class_names),
         "recipe": asdict(setup.recipe),
-        "tuning_trials": setup.tuning_trials,
+        "tuning": None if setup.tuned is None else asdict(setup.tuned),
     }
 
 
@@ -154,7 +158,8 @@ def _sentence(setup: Setup, trained: Trained, difference: Difference | None) -> 
     if difference is not None:
         where = f"On {setup.dataset}, with this recipe and {words.counted(setup.epochs, 'epoch')},"
         may = words.conclusion(where, cnn, transformer, mean=difference.mean, ci95=difference.ci95, seeds=seeds)
-    return Sentence(may=may, may_not=words.reservation(seeds=seeds, tuning_trials=setup.tuning_trials))
+    trials = 0 if setup.tuned is None else setup.tuned.trials
+    return Sentence(may=may, may_not=words.reservation(seeds=seeds, tuning_trials=trials))
 
 
 def _arm_json(setup: Setup, side: int, arm: Arm | None) -> Json:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from nndl_suite.comparison.architectures import Architecture
 from nndl_suite.comparison.recipe import Rates, Recipe
+from nndl_suite.comparison.tuned import Tuned
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,5 +19,5 @@ class Setup:
     dataset: str
     class_names: tuple[str, ...]
     test_images: int
-    tuning_trials: int
-    """Of each arm's rates; 0 where nobody tuned them."""
+    tuned: Tuned | None
+    """How the rates were chosen; None where the recipe states them."""

@@ -22,12 +22,13 @@ from nndl_suite.report.pictures import (
 )
 from nndl_suite.report.scene_view import SceneView, read_scene
 from nndl_suite.report.studies import scale_pictures, study_pictures, sweep_pictures
+from nndl_suite.report.tuning import tuning_pictures
 from nndl_suite.training.files import Json
 from nndl_suite.training.runs import RunFolder
 
 _SHOWN_PHOTOS = 6
 _LARGEST_VIDEO = 48 * 2**20  # bytes; base64 adds a third, and a browser holds all of it
-_STUDIES = {"study": study_pictures, "scale": scale_pictures, "sweep": sweep_pictures}
+_STUDIES = {"study": study_pictures, "scale": scale_pictures, "sweep": sweep_pictures, "tuning": tuning_pictures}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
