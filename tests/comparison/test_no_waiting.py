@@ -69,8 +69,8 @@ def _training(arm, recipe):
     return ArmTraining(arm, recipe.rates, recipe, splits, seed=0, fabric=fabric)
 
 
-# timm's own ViT asks whether autocast is on for its device, which "meta" has no answer to
-_ARMS = {arm.name: arm for arm in resolve_arms("resnet18-slim", "course-vit", num_classes=4, image_size=16)}
+# others ask whether autocast is on for their device, which "meta" has no answer to
+_ARMS = {arm.name: arm for arm in resolve_arms("resnet20", "course-vit", num_classes=4, image_size=16)}
 _RECIPES = {
     "default": Recipe(batch_size=8),
     "sgd, MixUp, erasing, sizes": Recipe(
@@ -84,8 +84,9 @@ _RECIPES = {
 }
 
 
-@pytest.mark.parametrize("recipe", _RECIPES)
-@pytest.mark.parametrize("name", _ARMS)
+@pytest.mark.parametrize(
+    ("name", "recipe"), [("resnet20", recipe) for recipe in _RECIPES] + [("course-vit", "default")]
+)
 def test_a_step_does_not_wait(name, recipe):
     training = _training(_ARMS[name], _RECIPES[recipe])
     with Waits() as waits:
