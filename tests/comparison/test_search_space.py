@@ -43,7 +43,10 @@ def test_words():
         name="rate", low=1e-3, high=0.1, log=True
     )
     assert parse_space([], Recipe()) == usual_space(Recipe())
-    assert parse_space([], Recipe(optimiser="sgd")).varied[0].high == 1.0
+    assert usual_space(Recipe(rates=Rates(rate=0.1, decay=0))).varied == (
+        Span(name="rate", low=0.01, high=1.0, log=True),
+        Span(name="decay", low=1e-5, high=1e-2, log=True),
+    )
     assert space.stated()["decay"] == {"values": [0, 1e-4]}
     assert space.stated()["rate"] == {"low": 1e-4, "high": 1e-2, "log": True}
 

@@ -9,7 +9,7 @@ from typing import Union, get_args, get_origin, get_type_hints
 
 from optuna import Trial
 
-from nndl_suite.comparison.recipe import OptimiserName, Rates, Recipe
+from nndl_suite.comparison.recipe import Rates, Recipe
 from nndl_suite.errors import ConfigError, unknown_name
 from nndl_suite.training.files import Json
 
@@ -18,13 +18,6 @@ Settings = Mapping[str, float]
 
 _RATES = tuple(field.name for field in fields(Rates))
 """The settings in which the arms of a comparison may differ."""
-_USUAL: Mapping[OptimiserName, tuple[tuple[float, float], tuple[float, float]]] = {
-    "adamw": ((1e-4, 1e-2), (1e-3, 0.5)),
-    "muon": ((1e-3, 1e-1), (1e-3, 0.5)),
-    "adam": ((1e-4, 1e-2), (1e-6, 1e-3)),
-    "sgd": ((1e-2, 1.0), (1e-5, 1e-2)),
-}
-"""Rates and decays by optimiser: adam's and sgd's decay goes through the gradient."""
 _EDGE = 0.05
 """Within this share of a span a value lies at its edge."""
 
@@ -124,18 +117,25 @@ def _number(hint: object) -> type[int] | type[float] | None:
 
 
 def usual_space(recipe: Recipe) -> SearchSpace:
-    """Rate and decay, between what is usual for the recipe's optimiser; what differs most between architectures."""
-    rate, decay = _USUAL[recipe.optimiser]
+    """Rate and decay, what differs most between architectures: a decade and more about those of the recipe.
+
+    Optimisers want rates of different sizes; the recipe's own is of the right one.
+    """
+    rate, decay = recipe.rates.rate, recipe.rates.decay
     return SearchSpace(
         varied=(
-            Span(name="rate", low=rate[0], high=rate[1], log=True),
-            Span(name="decay", low=decay[0], high=decay[1], log=True),
+            Span(name="rate", low=_brief(rate / 10), high=_brief(10 * rate), log=True),
+            Span(name="decay", low=_brief(decay / 50) or 1e-5, high=_brief(10 * decay) or 1e-2, log=True),
         )
     )
 
 
+def _brief(number: float) -> float:
+    return float(f"{number:.6g}")
+
+
 def parse_space(words: Sequence[str], recipe: Recipe) -> SearchSpace:
-    """The usual space with words like `rate=1e-4..1e-2`, `label-smoothing=0..0.3` and `batch-size=64,128` in it.
+    """`usual_space` with words like `rate=1e-4..1e-2`, `label-smoothing=0..0.3` and `batch-size=64,128` in it.
 
     Args:
         words: `NAME=LOW..HIGH` (rate and decay on a logarithmic scale) or `NAME=VALUE,VALUE,…`. Rate and decay are

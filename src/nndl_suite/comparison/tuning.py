@@ -63,7 +63,7 @@ def tune_architecture(  # noqa: PLR0913 - the public contract: each is a choice 
         trials: How many settings are tried, over all workers; one that is pruned or diverges is one of them.
         epochs: Passes over the training images in each trial.
         out: The run folder, shared by workers or each worker's own.
-        space: What is tuned, and between what; None takes the `usual_space`.
+        space: What is tuned, and between what; None takes the `usual_space` about the recipe's rates.
         recipe: Everything else. Rates that it states for a CNN or Transformer alone do not count here.
         cnn: What a transformer that is made to measure is as large as.
         match: In parameters, or in FLOPs.
