@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from nndl_suite.comparison.architectures import Architecture
+from nndl_suite.comparison.architectures import Architecture, check_sizes, resolve_arms
 from nndl_suite.comparison.arm import ArmTraining, Splits
 from nndl_suite.comparison.recipe import Rates, Recipe
 from nndl_suite.comparison.training_images import augment, resized
@@ -175,9 +175,13 @@ def test_a_transformer_learns_from_smaller_images_too():
 
 
 def test_a_network_that_cannot_take_a_size_says_so():
-    shape = vit_of_kind("vit-spt-lsa", num_classes=4, image_size=16)(width=32, depth=1, head_dim=16, mlp_width=32)
-    with pytest.raises(ConfigError, match=r"tiny cannot be trained on images of 8 px, .*resolutions.*leave that size"):
-        _training(replace(_PLAIN, resolutions=((0.0, 8),)), shape.build)
+    cnn, vit = resolve_arms("resnet20", "vit-spt-lsa", num_classes=4, image_size=16)
+    check_sizes(cnn, ((0.0, 8), (0.5, 16)))
+    check_sizes(vit, ())
+    with pytest.raises(
+        ConfigError, match=r"vit-spt-lsa cannot be trained on images of 8 px, .*resolutions.*leave that"
+    ):
+        check_sizes(vit, ((0.0, 8), (0.5, 16)))
 
 
 def test_a_first_layer_is_made_from_the_training_images():

@@ -87,6 +87,26 @@ def count_layers(arm: Architecture, image_size: int) -> tuple[LayerRow, ...]:
     return layer_table(network, image_size)
 
 
+def check_sizes(arm: Architecture, resolutions: Sequence[tuple[float, int]]) -> None:
+    """Refuse a recipe's resolutions that a network cannot be trained at, before anything is trained.
+
+    Raises:
+        ConfigError: it fails on images of such a size.
+    """
+    if not resolutions:
+        return
+    with isolated_rng(0):
+        network = arm.build().eval()
+    for _, size in resolutions:
+        try:
+            forward_flops(network, size)
+        except (AssertionError, RuntimeError, ValueError) as error:
+            raise ConfigError(
+                f"{arm.name} cannot be trained on images of {size} px, which the recipe's resolutions ask for "
+                f"({error}); leave that size out, or choose another network"
+            ) from error
+
+
 def flops_by_stage(arm: Architecture, resolutions: Sequence[tuple[float, int]]) -> list[tuple[float, int]]:
     """(share of the run, FLOPs of one image's forward pass from then on) of a recipe's resolutions."""
     if not resolutions:

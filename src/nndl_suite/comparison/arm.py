@@ -22,7 +22,6 @@ from nndl_suite.comparison.training_images import augment, resized
 from nndl_suite.comparison.whitened_cnn import FitsImages
 from nndl_suite.data.batches import Batches
 from nndl_suite.data.image_set import ImageSet
-from nndl_suite.errors import ConfigError
 from nndl_suite.training.checkpoints import State
 from nndl_suite.training.loop import LoopSettings, run_loop
 from nndl_suite.training.runs import RunFolder
@@ -143,24 +142,9 @@ def _fresh_network(architecture: Architecture, recipe: Recipe, splits: TrainingS
         count = min(_FITTED_ON, len(splits.train))
         picks = torch.arange(count) * len(splits.train) // count
         network.fit_images(splits.normalisation(splits.train.store.read(picks)))
-    for _, size in recipe.resolutions:
-        _refuse_size(architecture.name, network, size)
     if recipe.compile:
         network.compile()
     return network
-
-
-@torch.no_grad()
-def _refuse_size(name: str, network: nn.Module, size: int) -> None:
-    try:
-        network.eval()(torch.zeros(1, 3, size, size))
-    except (AssertionError, RuntimeError, ValueError) as error:
-        raise ConfigError(
-            f"{name} cannot be trained on images of {size} px, which the recipe's resolutions ask for ({error}); "
-            f"leave that size out, or choose another network"
-        ) from error
-    finally:
-        network.train()
 
 
 def train_arm(

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from lightning_fabric import Fabric
 
-from nndl_suite.comparison.architectures import Architecture, resolve_arms
+from nndl_suite.comparison.architectures import Architecture, check_sizes, resolve_arms
 from nndl_suite.comparison.arm import Splits
 from nndl_suite.comparison.held_out import training_splits
 from nndl_suite.comparison.matching import Match
@@ -120,6 +120,8 @@ def compare_architectures(  # noqa: PLR0913 - the public contract: each is a cho
     arms = resolve_arms(cnn, transformer, num_classes=train.num_classes, image_size=train.image_size, match=match)
     chosen = read_tuned(tuned, arms, splits, recipe) if tuned else None
     recipe = chosen.within(recipe) if chosen else recipe
+    for arm in arms:
+        check_sizes(arm, recipe.resolutions)
     fabric = make_fabric(device, precision)
     shapes: Json = {arm.name: arm.shape for arm in arms}
     settings = {"arms": shapes, "epochs": epochs, **split_settings(dataset, recipe, splits, fabric)}

@@ -6,7 +6,7 @@ from typing import get_args
 
 from safetensors.torch import save_file
 
-from nndl_suite.comparison.architectures import resolve_arm
+from nndl_suite.comparison.architectures import check_sizes, resolve_arm
 from nndl_suite.comparison.arm import ArmTraining, train_arm
 from nndl_suite.comparison.comparison import device_name, load_splits, split_settings
 from nndl_suite.comparison.matching import Match
@@ -84,6 +84,7 @@ def train_architecture(  # noqa: PLR0913 - each is a choice of the person who tr
     splits = load_splits(dataset, recipe, data_root, watch)
     train = splits.train
     network = resolve_arm(arm, cnn=beside, num_classes=train.num_classes, image_size=train.image_size, match=match)
+    check_sizes(network, recipe.resolutions)
     rates = _rates(arm, recipe)
     fabric = make_fabric(device, precision)
     size: dict[str, Json] = {

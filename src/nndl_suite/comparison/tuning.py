@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from nndl_suite.comparison.architectures import resolve_arm
+from nndl_suite.comparison.architectures import check_sizes, resolve_arm
 from nndl_suite.comparison.budget import Budget
 from nndl_suite.comparison.held_out import TrainingSplits, training_splits
 from nndl_suite.comparison.matching import Match
@@ -90,6 +90,7 @@ def tune_architecture(  # noqa: PLR0913 - the public contract: each is a choice 
     _check_batches(space, recipe, splits)
     size = {"num_classes": splits.train.num_classes, "image_size": splits.train.image_size}
     architecture = resolve_arm(arm, cnn=cnn, match=match, **size)
+    check_sizes(architecture, recipe.resolutions)
     tuning = Tuning(architecture=architecture, splits=splits, space=space, recipe=recipe, budget=budget, seed=seed)
     about = tuning.described(dataset)
     # A storage elsewhere is asked first: what it refuses shall leave no folder.

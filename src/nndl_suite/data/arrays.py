@@ -46,7 +46,7 @@ def read_archive(file: Path, image_size: int | None) -> ImageSet:
     if labels is not None and (labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer)):
         raise DataError(f"{file}: labels must be integers [{len(images)}], found {labels.dtype} {list(labels.shape)}")
     if labels is not None and labels.min() < 0:
-        raise DataError(f"{file}: labels must be >= 0, found {labels.min()}")
+        raise DataError(f"{file}: labels must be >= 0, found {labels.min()} in row {labels.argmin()}")
     names = _class_names(file, labels, arrays.get("class_names"))
     pixels = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
     return resident_set(
@@ -63,6 +63,11 @@ def _class_names(file: Path, labels: np.ndarray | None, names: np.ndarray | None
     needed = int(labels.max()) + 1
     if names is None:
         return [str(i) for i in range(needed)]
-    if names.ndim != 1 or len(names) < needed:
-        raise DataError(f"{file}: class_names must name all {needed} classes, found {list(names.shape)}")
+    if names.ndim != 1:
+        raise DataError(f"{file}: class_names must be one list of names, found {list(names.shape)}")
+    if len(names) < needed:
+        raise DataError(
+            f"{file}: label {labels.max()} in row {labels.argmax()} is outside the {len(names)} class_names; "
+            f"name all {needed} classes, or mend the label"
+        )
     return [str(name) for name in names]
