@@ -218,6 +218,32 @@ def test_what_is_measured_beside_accuracy(two_seeds):
     assert "the rates were not tuned" in result.sentence.may_not
 
 
+def test_the_learning_curve_is_the_comparison_with_parts_of_the_images(dataset, tmp_path):
+    out = tmp_path / "run"
+    result = _compare(dataset, out, epochs=1, seeds=(0, 1), fractions=(0.5, 0.25))
+    assert [(point.fraction, point.images) for point in result.learning_curve] == [(0.25, 14), (0.5, 27), (1.0, 54)]
+    whole = result.learning_curve[-1]
+    assert whole.difference.mean == pytest.approx(result.difference.mean)
+    assert [one.by_seed for one in whole.arms] == [arm.test_accuracy for arm in result.arms]
+    for fraction, images in ((0.25, 14), (0.5, 27)):
+        folder = out / "fractions" / str(fraction) / "arms" / "vit-seed1"
+        assert json.loads((folder / "config.json").read_text())["settings"]["train_images"] == images
+    small = json.loads((out / "fractions" / "0.25" / "arms" / "vit-seed1" / "result.json").read_text())
+    assert result.learning_curve[0].arms[1].by_seed[1] == small["test_accuracy"]
+    steps = []
+    _compare(dataset, out, epochs=1, seeds=(0, 1), fractions=(0.25, 0.5), resume=True, watch=steps.append)
+    assert not [step for step in steps if "seed" in step.stage]
+    page = write_report([out], tmp_path / "report.html").read_text()
+    assert "As many epochs with each part" in page
+
+
+@pytest.mark.parametrize("fractions", [(0.5, 0.5), (1.0,), (0.0,), (0.1,)])
+def test_fractions_that_make_no_curve(dataset, tmp_path, fractions):
+    with pytest.raises(ConfigError, match="fraction"):
+        _compare(dataset, tmp_path / "run", fractions=fractions)
+    assert not (tmp_path / "run").exists()
+
+
 def test_rates_of_one_arm(dataset, tmp_path):
     recipe = replace(RECIPE, transformer=Rates(rate=5e-4, decay=0.1))
     result = _compare(dataset, tmp_path / "run", epochs=1, recipe=recipe)

@@ -114,12 +114,13 @@ def _comparison_fields(arms, ci95):
         "sentence": {"may": "On made, no difference is shown.", "may_not": "This does not say which is better."},
         "interval": "student-t over seeds",
         "failures": [],
+        "learning_curve": [],
         "device": "cpu",
         "dataset": "made",
         "epochs": 3,
         "class_names": ["cat", "dog", "eel"],
         "recipe": {"batch_size": 256},
-        "tuning_trials": 0,
+        "tuning": None,
     }
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from nndl_suite.cli.options import AsJson, DataRoot, DeviceName, PrecisionName, RecipeName, Resume, Seed
+from nndl_suite.cli.options import AsJson, DataRoot, DeviceName, PrecisionName, RecipeName, Resume, Seed, listed
 from nndl_suite.cli.results import show_result
 from nndl_suite.cli.screen import print_json, print_table, progress
 
@@ -46,6 +46,9 @@ def compare(
         list[Path] | None,
         typer.Option("--tuned", help="A run of tune, whose best rates to take; give one for each arm."),
     ] = None,
+    fractions: Annotated[
+        str, typer.Option("--fractions", help="Parts of the training images to compare with too, as 0.1,0.3.")
+    ] = "",
     seed: Seed = 0,
     device: DeviceName = "auto",
     precision: PrecisionName = "auto",
@@ -81,6 +84,7 @@ def compare(
             match=match,
             recipe=chosen,
             tuned=tuned,
+            fractions=listed(fractions, float, "--fractions"),
             device=device,
             precision=precision,
             data_root=data_root,

@@ -1,7 +1,8 @@
 """Options that several commands share; their defaults are those of the Python API, which a test compares."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import typer
 
@@ -29,3 +30,12 @@ DataRoot = Annotated[
 RecipeName = Annotated[
     str, typer.Option("--recipe", help="default, speed or course-2024, or a JSON file of a recipe's settings.")
 ]
+T = TypeVar("T")
+
+
+def listed(words: str, kind: Callable[[str], T], option: str = "") -> tuple[T, ...]:
+    """ "32,64" -> (32, 64); empty parts are left out."""
+    try:
+        return tuple(kind(word.strip()) for word in words.split(",") if word.strip())
+    except ValueError as error:
+        raise typer.BadParameter(f"{option} wants numbers with commas between, got {words!r}") from error

@@ -21,6 +21,9 @@ def show_result(run: Path, *, as_json: bool) -> None:
         print_table("comparison", ["arm", "parameters", "FLOPs", "test accuracy", "95 % interval"], _arms(result))
         columns = ["last weights", *(arm["name"] for arm in result["arms"])]
         print_table("", columns, _measures(result["arms"]))
+        if result["learning_curve"]:
+            columns = ["training images", *(arm["name"] for arm in result["arms"]), "difference"]
+            print_table("with fewer images", columns, _learning_curve(result["learning_curve"]))
     if (table := _TABLES.get(str(result["kind"]))) is not None:
         table(result)
     title, facts = _FACTS[str(result["kind"])](result)
@@ -101,6 +104,17 @@ def _measures(arms: list[dict[str, Any]]) -> list[list[str]]:
         [label, *(f"{arm[key]['mean']:.2%}  {_interval(arm[key]['ci95'])}".rstrip() for arm in arms)]
         for label, key in shares
         if all(arm[key] for arm in arms)
+    ]
+
+
+def _learning_curve(points: list[dict[str, Any]]) -> list[list[str]]:
+    return [
+        [
+            f"{point['images']:,}",
+            *(f"{arm['mean']:.2%}" for arm in point["arms"]),
+            f"{point['difference']['mean']:+.2%}  {_interval(point['difference']['ci95'])}".rstrip(),
+        ]
+        for point in points
     ]
 
 

@@ -1,12 +1,12 @@
 """`nndl-suite ssl study`, `ssl scale` and `ssl sweep`: many pretrainings, one table."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from nndl_suite.cli.options import AsJson, DataRoot, DeviceName, PrecisionName, Resume, Seed
+from nndl_suite.cli.options import AsJson, DataRoot, DeviceName, PrecisionName, Resume, Seed, listed
 from nndl_suite.cli.results import show_result
 from nndl_suite.cli.screen import print_json, print_table, progress
 from nndl_suite.cli.ssl import Backbone, Stem
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from nndl_suite.representation.scale import ScaleConfig
     from nndl_suite.representation.study_plan import StudyConfig
     from nndl_suite.representation.sweep import SweepConfig, Vary
-
-T = TypeVar("T")
 
 _SETS = "cifar10, cifar100, stl10, tiny-imagenet, demo, folder:PATH or arrays:FILE.npz"
 Downstream = Annotated[
@@ -67,14 +65,14 @@ def study(
 
     folder = _needed(out, dry_run=dry_run)
     config = StudyConfig(
-        datasets=_listed(dataset, str),
+        datasets=listed(dataset, str),
         downstream=downstream,
-        methods=_listed(methods, str),
+        methods=listed(methods, str),
         pretraining=SSLPretrainer(
             backbone=backbone, stem=stem, epochs=epochs, batch_size=batch_size, device=device, precision=precision
         ),
-        protocols=_listed(protocols, str),
-        resolutions=_listed(resolutions, int, "--resolutions"),
+        protocols=listed(protocols, str),
+        resolutions=listed(resolutions, int, "--resolutions"),
         imagenet=imagenet,
         seeds=tuple(range(seed, seed + seeds)),
     )
@@ -127,9 +125,9 @@ def scale(
     config = ScaleConfig(
         dataset=dataset,
         downstream=downstream,
-        fractions=_listed(fractions, float, "--fractions"),
+        fractions=listed(fractions, float, "--fractions"),
         seeds=tuple(range(seed, seed + subset_seeds)),
-        fixed=_listed(fixed, str),  # pyright: ignore[reportArgumentType] - the config refuses other words
+        fixed=listed(fixed, str),  # pyright: ignore[reportArgumentType] - the config refuses other words
         pretraining=SSLPretrainer(
             method=method,
             backbone=backbone,
@@ -249,21 +247,13 @@ def _needed(out: Path | None, *, dry_run: bool) -> Path:
     return out or Path()
 
 
-def _listed(words: str, kind: Callable[[str], T], option: str = "") -> tuple[T, ...]:
-    """ "32,64" -> (32, 64); empty parts are left out."""
-    try:
-        return tuple(kind(word.strip()) for word in words.split(",") if word.strip())
-    except ValueError as error:
-        raise typer.BadParameter(f"{option} wants numbers with commas between, got {words!r}") from error
-
-
 def _vary(words: str) -> "Vary":
     from nndl_suite.representation.sweep import Vary
 
     name, equals, values = words.partition("=")
     if not equals:
         raise typer.BadParameter(f"--vary wants NAME=VALUE,VALUE,…, got {words!r}")
-    return Vary(name=name.strip().replace("-", "_"), values=_listed(values, float, f"--vary {name}"))
+    return Vary(name=name.strip().replace("-", "_"), values=listed(values, float, f"--vary {name}"))
 
 
 def _show_plan(

@@ -91,9 +91,9 @@ def summarise_arm(
         chosen=chosen,
         top5=_share(top5) if top5 else None,
         ece=_share([network.ece for network in networks]),
-        nll=_figure([network.nll for network in networks]),
+        nll=measure([network.nll for network in networks]),
         train_accuracy=_share([network.train_accuracy for network in networks]),
-        gap=_figure([network.gap for network in networks]),
+        gap=measure([network.gap for network in networks]),
         corrupted=_share([network.corrupted for network in networks]),
         corruptions={
             name: fmean(network.corruptions[name] for network in networks) for name in networks[0].corruptions
@@ -122,7 +122,8 @@ def by_superclass(per_class: Sequence[float | None], superclasses: Mapping[str, 
     return means
 
 
-def _figure(values: Sequence[float]) -> Measure:
+def measure(values: Sequence[float]) -> Measure:
+    """One figure of each seed, with its mean and interval."""
     return Measure(by_seed=tuple(values), mean=fmean(values), ci95=student_interval(values) if values[1:] else None)
 
 

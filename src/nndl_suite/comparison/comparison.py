@@ -10,6 +10,7 @@ from lightning_fabric import Fabric
 from nndl_suite.comparison.architectures import Architecture, check_sizes, resolve_arms
 from nndl_suite.comparison.arm import Splits
 from nndl_suite.comparison.held_out import training_splits
+from nndl_suite.comparison.learning_curve import check_fractions, train_fractions
 from nndl_suite.comparison.matching import Match
 from nndl_suite.comparison.recipe import DEFAULT_RECIPE, Recipe
 from nndl_suite.comparison.result import ComparisonResult, conclude
@@ -71,6 +72,7 @@ def compare_architectures(  # noqa: PLR0913 - the public contract: each is a cho
     match: Match = "parameters",
     recipe: Recipe = DEFAULT_RECIPE,
     tuned: Sequence[Path | str] | None = None,
+    fractions: Sequence[float] = (),
     data_root: Path | str | None = None,
     device: Device = "auto",
     precision: Precision = "auto",
@@ -100,6 +102,7 @@ def compare_architectures(  # noqa: PLR0913 - the public contract: each is a cho
         recipe: How both arms are trained.
         tuned: Two runs of `tune_architecture`, one of each arm, whose best rates are taken; they must have had the same
             budget, images and recipe. None takes those of `recipe`.
+        fractions: Parts of the training images with which everything is trained once more, for the learning curve.
         data_root: Where named sets lie; else `NNDL_SUITE_DATA`, else the user's cache.
         device: "auto" takes a CUDA device where there is one.
         precision: "auto" takes bf16 autocast where the hardware has it.
@@ -122,10 +125,12 @@ def compare_architectures(  # noqa: PLR0913 - the public contract: each is a cho
     recipe = chosen.within(recipe) if chosen else recipe
     for arm in arms:
         check_sizes(arm, recipe.resolutions)
+    fractions = check_fractions(fractions, splits, batch_size=recipe.batch_size)
     fabric = make_fabric(device, precision)
     shapes: Json = {arm.name: arm.shape for arm in arms}
     settings = {"arms": shapes, "epochs": epochs, **split_settings(dataset, recipe, splits, fabric)}
-    run = open_run(out, kind="comparison", settings={**settings, "seeds": list(seeds)}, resume=resume)
+    asked: dict[str, Json] = {**settings, "seeds": list(seeds), "fractions": list(fractions)}
+    run = open_run(out, kind="comparison", settings=asked, resume=resume)
     setup = Setup(
         arms=arms,
         rates=(recipe.cnn or recipe.rates, recipe.transformer or recipe.rates),
@@ -133,11 +138,13 @@ def compare_architectures(  # noqa: PLR0913 - the public contract: each is a cho
         epochs=epochs,
         dataset=dataset,
         class_names=train.class_names,
+        train_images=len(train),
         test_images=len(splits.test),
         tuned=chosen,
     )
     trained = train_all(setup, splits, seeds, run, settings=settings, fabric=fabric, watch=watch)
-    return conclude(setup, trained, run, device=device_name(fabric))
+    parts = train_fractions(setup, splits, seeds, fractions, run, settings=settings, fabric=fabric, watch=watch)
+    return conclude(setup, trained, parts, run, device=device_name(fabric))
 
 
 def _checked(seeds: Sequence[int], epochs: int) -> tuple[int, ...]:

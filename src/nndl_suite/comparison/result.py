@@ -1,6 +1,6 @@
 """What a comparison comes to: both arms, the paired difference, the crossing points, and what may be concluded."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
@@ -9,9 +9,10 @@ from typing import Literal
 from nndl_suite.comparison.architectures import flops_by_stage
 from nndl_suite.comparison.arm_summary import Arm, by_superclass, mean_by_class, summarise_arm
 from nndl_suite.comparison.crossing import Budget, Crossing, crossings, mean_curve
+from nndl_suite.comparison.learning_curve import CurvePoint, learning_curve
 from nndl_suite.comparison.recipe import Recipe
 from nndl_suite.comparison.setup import Setup
-from nndl_suite.comparison.trainings import Trained
+from nndl_suite.comparison.trainings import Failure, Trained
 from nndl_suite.comparison.tuned import Tuned
 from nndl_suite.data.cifar100_superclasses import superclass_indices
 from nndl_suite.errors import TrainingError
@@ -63,10 +64,21 @@ class ComparisonResult:
     out: Path
     tuning: Tuned | None = None
     """How the arms' rates were chosen; None where the recipe states them."""
+    learning_curve: tuple[CurvePoint, ...] = ()
+    """By the number of training images, the whole set last; empty where no fractions were asked for."""
 
 
-def conclude(setup: Setup, trained: Trained, run: RunFolder, *, device: str) -> ComparisonResult:
+def conclude(
+    setup: Setup, trained: Trained, parts: Mapping[float, Trained], run: RunFolder, *, device: str
+) -> ComparisonResult:
     """Sum up, and write `result.json` with the contract's keys, of what has scores even where trainings failed.
+
+    Args:
+        setup: What was compared.
+        trained: With all training images.
+        parts: With fractions of them.
+        run: The comparison's folder.
+        device: What the seconds were spent on.
 
     Raises:
         TrainingError: a training failed; the message says which, and where the rest is.
@@ -80,18 +92,21 @@ def conclude(setup: Setup, trained: Trained, run: RunFolder, *, device: str) -> 
     crossing: dict[Budget, Crossing | None] = {}
     if first is not None and second is not None:
         crossing = crossings((first.name, second.name), (first.curve, second.curve))
+    points = learning_curve(parts, trained, setup.train_images)
+    failures = [failure for one in (trained, *parts.values()) for failure in one.failures]
     fields: dict[str, Json] = {
         "arms": [_arm_json(setup, 0, first), _arm_json(setup, 1, second)],
         "difference": None if difference is None else asdict(difference),
         "crossing": {budget: None if found is None else asdict(found) for budget, found in crossing.items()},
         "sentence": asdict(sentence),
         "interval": interval,
-        "failures": [asdict(failure) for failure in trained.failures],
+        "learning_curve": [asdict(point) for point in points],
+        "failures": [asdict(failure) for failure in failures],
         "device": device,
     }
     run.finish("comparison", seconds=seconds, seed=_first_seed(trained), fields=fields | _circumstances(setup))
-    if trained.failures or first is None or second is None or difference is None:
-        raise _failed(setup, trained, run.path)
+    if failures or first is None or second is None or difference is None:
+        raise _failed(setup, trained, failures, run.path)
     return ComparisonResult(
         arms=(first, second),
         difference=difference,
@@ -102,6 +117,7 @@ def conclude(setup: Setup, trained: Trained, run: RunFolder, *, device: str) -> 
         seconds=seconds,
         out=run.path,
         tuning=setup.tuned,
+        learning_curve=points,
     )
 
 
@@ -179,8 +195,8 @@ def _first_seed(trained: Trained) -> int:
     return min((*trained.scores[0], *trained.scores[1], *(failure.seed for failure in trained.failures)))
 
 
-def _failed(setup: Setup, trained: Trained, out: Path) -> TrainingError:
-    reasons = "; ".join(failure.reason for failure in trained.failures)
+def _failed(setup: Setup, trained: Trained, failures: Sequence[Failure], out: Path) -> TrainingError:
+    reasons = "; ".join(failure.reason for failure in failures)
     kept = [
         f"{architecture.name} {words.percent(fmean(score.network.test_accuracy for score in scores.values()))} over "
         f"{words.counted(len(scores), 'seed')}"

@@ -18,6 +18,7 @@ class Setup:
     epochs: int
     dataset: str
     class_names: tuple[str, ...]
+    train_images: int
     test_images: int
     tuned: Tuned | None
     """How the rates were chosen; None where the recipe states them."""

@@ -84,6 +84,8 @@ def comparison_pictures(result: Result | None, folder: Path) -> tuple[Picture, .
         ]
         pictures.append(interval_picture(rows, "test accuracy"))
         pictures.append(_corruptions_picture(arms))
+    if result.get("learning_curve"):
+        pictures.append(_learning_curve(result))
     if result["difference"] is not None:
         pictures += _difference_pictures(result)
     return tuple(pictures)
@@ -194,6 +196,27 @@ def _crossing_told(crossing: dict[str, Json], budget: str, place: Show) -> str:
         f" From {place(as_number(found['at']))} on (dotted) {found['leader']} stays ahead, "
         f"at {words.percent(as_number(found['val_accuracy']))}."
     )
+
+
+def _learning_curve(result: Result) -> Picture:
+    points = [as_object(point) for point in cast(list[Json], result["learning_curve"])]
+    lines = [
+        Line(
+            label=str(arm["name"]),
+            colour=colour,
+            x=[as_number(point["images"]) for point in points],
+            y=[as_number(as_object(cast(list[Json], point["arms"])[colour])["mean"]) for point in points],
+        )
+        for colour, arm in enumerate(_arms(result))
+    ]
+    gaps = "; ".join(f"{words.count(images)} images {words.points(gap)}" for images, gap in _gaps(points))
+    caption = f"As many epochs with each part, so fewer steps with fewer images. Mean difference in points: {gaps}."
+    return curve_picture(lines, x="training images", y="test accuracy", caption=caption, percent=True)
+
+
+def _gaps(points: Sequence[dict[str, Json]]) -> list[tuple[float, float]]:
+    """Training images and the mean difference."""
+    return [(as_number(point["images"]), as_number(as_object(point["difference"])["mean"])) for point in points]
 
 
 def _corruptions_picture(arms: Sequence[dict[str, Json]]) -> Picture:

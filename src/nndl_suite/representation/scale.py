@@ -7,12 +7,12 @@ from typing import Literal, get_args
 
 from nndl_suite.data.catalog import load_image_set, load_pretraining_set
 from nndl_suite.data.image_set import ImageSet
+from nndl_suite.data.subsets import nested_subset, subset_size
 from nndl_suite.errors import ConfigError, unknown_name
 from nndl_suite.representation.methods import METHODS
 from nndl_suite.representation.pretrainer import SSLPretrainer
 from nndl_suite.representation.probe import LinearProbe
 from nndl_suite.representation.scaling_curve import ScalingCurve, fit_scaling_curve
-from nndl_suite.representation.subsets import nested_subset, subset_size
 from nndl_suite.training.files import Json
 from nndl_suite.training.intervals import Interval, share_interval
 from nndl_suite.training.runs import RunFolder, open_run

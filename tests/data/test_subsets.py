@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nndl_suite.data.image_set import resident_set
+from nndl_suite.data.subsets import nested_order, nested_subset, subset_size
 from nndl_suite.errors import ConfigError
-from nndl_suite.representation.subsets import nested_order, nested_subset, subset_size
 
 
 @given(st.integers(0, 50), st.lists(st.integers(0, 5), min_size=2, max_size=120))
