@@ -10,7 +10,7 @@ from lightning_fabric import Fabric
 from nndl_suite.comparison.architectures import Architecture, check_sizes, resolve_arms
 from nndl_suite.comparison.arm import Splits
 from nndl_suite.comparison.held_out import training_splits
-from nndl_suite.comparison.learning_curve import check_fractions, train_fractions
+from nndl_suite.comparison.learning_curve import cut, train_parts
 from nndl_suite.comparison.matching import Match
 from nndl_suite.comparison.recipe import DEFAULT_RECIPE, Recipe
 from nndl_suite.comparison.result import ComparisonResult, conclude
@@ -125,11 +125,11 @@ def compare_architectures(  # noqa: PLR0913 - the public contract: each is a cho
     recipe = chosen.within(recipe) if chosen else recipe
     for arm in arms:
         check_sizes(arm, recipe.resolutions)
-    fractions = check_fractions(fractions, splits, batch_size=recipe.batch_size)
+    parts = cut(splits, fractions, batch_size=recipe.batch_size)
     fabric = make_fabric(device, precision)
     shapes: Json = {arm.name: arm.shape for arm in arms}
     settings = {"arms": shapes, "epochs": epochs, **split_settings(dataset, recipe, splits, fabric)}
-    asked: dict[str, Json] = {**settings, "seeds": list(seeds), "fractions": list(fractions)}
+    asked: dict[str, Json] = {**settings, "seeds": list(seeds), "fractions": list(parts)}
     run = open_run(out, kind="comparison", settings=asked, resume=resume)
     setup = Setup(
         arms=arms,
@@ -143,8 +143,8 @@ def compare_architectures(  # noqa: PLR0913 - the public contract: each is a cho
         tuned=chosen,
     )
     trained = train_all(setup, splits, seeds, run, settings=settings, fabric=fabric, watch=watch)
-    parts = train_fractions(setup, splits, seeds, fractions, run, settings=settings, fabric=fabric, watch=watch)
-    return conclude(setup, trained, parts, run, device=device_name(fabric))
+    with_parts = train_parts(setup, parts, seeds, run, settings=settings, fabric=fabric, watch=watch)
+    return conclude(setup, trained, with_parts, run, device=device_name(fabric))
 
 
 def _checked(seeds: Sequence[int], epochs: int) -> tuple[int, ...]:

@@ -31,50 +31,49 @@ class CurvePoint:
     """Transformer minus CNN, paired by seed."""
 
 
-def check_fractions(fractions: Sequence[float], splits: Splits, *, batch_size: int) -> tuple[float, ...]:
-    """The fractions in ascending order.
+def cut(splits: Splits, fractions: Sequence[float], *, batch_size: int) -> dict[float, Splits]:
+    """The splits with parts of the training images, by fraction, ascending; nested and stratified.
 
     Raises:
-        ConfigError: one is not in (0, 1), is named twice, or gives less than a batch.
+        ConfigError: a fraction is not in (0, 1), is named twice, or gives less than a batch.
     """
     if len(set(fractions)) != len(fractions) or not all(0 < fraction < 1 for fraction in fractions):
         raise ConfigError(
             f"fractions must be different numbers between 0 and 1 (the whole is trained anyway), got {list(fractions)}"
         )
-    for fraction in fractions:
-        subset_size(len(splits.train), fraction, least=batch_size)
-    return tuple(sorted(fractions))
+    sizes = {fraction: subset_size(len(splits.train), fraction, least=batch_size) for fraction in sorted(fractions)}
+    return {
+        fraction: replace(splits, train=nested_subset(splits.train, size, seed=_SEED))
+        for fraction, size in sizes.items()
+    }
 
 
-def train_fractions(
+def train_parts(
     setup: Setup,
-    splits: Splits,
+    parts: Mapping[float, Splits],
     seeds: Sequence[int],
-    fractions: Sequence[float],
     run: RunFolder,
     *,
     settings: Mapping[str, Json],
     fabric: Fabric,
     watch: Watcher = ignore,
 ) -> dict[float, Trained]:
-    """What `train_all` does with each part of the training images, nested and stratified, in folders `fractions/F`.
+    """What `train_all` does, with each part of the training images, in folders `fractions/F`.
 
     Epochs are as many as with the whole set, so a tenth of the images is a tenth of the steps.
     """
-    found: dict[float, Trained] = {}
-    for fraction in fractions:
-        size = subset_size(len(splits.train), fraction, least=setup.recipe.batch_size)
-        part = replace(splits, train=nested_subset(splits.train, size, seed=_SEED))
-        found[fraction] = train_all(
+    return {
+        fraction: train_all(
             setup,
             part,
             seeds,
             RunFolder(run.path / "fractions" / f"{fraction:g}"),
-            settings={**settings, "fraction": fraction, "train_images": size},
+            settings={**settings, "fraction": fraction, "train_images": len(part.train)},
             fabric=fabric,
             watch=watch,
         )
-    return found
+        for fraction, part in parts.items()
+    }
 
 
 def learning_curve(parts: Mapping[float, Trained], whole: Trained, train_images: int) -> tuple[CurvePoint, ...]:
