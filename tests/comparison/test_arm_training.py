@@ -189,3 +189,31 @@ def test_a_first_layer_is_made_from_the_training_images():
     fitted = WhitenedCNN(4)
     fitted.fit_images(_NORMALISATION(_set().store.read(torch.arange(32))))
     assert torch.allclose(training.network.module.whiten.weight, fitted.whiten.weight)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("optimiser", ["muon", "adamw"])
+def test_every_option_on_a_gpu_learns_and_goes_on(tmp_path, optimiser):
+    recipe = replace(_EVERYTHING, optimiser=optimiser, rates=Rates(rate=3e-3, decay=0.0), cutmix_probability=0.3)
+    splits = Splits(train=_set(), val=_set(seed=1), test=_set(seed=2), normalisation=_NORMALISATION)
+    fabric = make_fabric("cuda", "auto")
+    training = ArmTraining(_arm(lambda: WhitenedCNN(4)), recipe.rates, recipe, splits, seed=0, fabric=fabric)
+    before = training.score(_set())[1]
+    for index in range(40):
+        training.step(index, index / 40)
+    assert training.score(_set())[1] < before
+    save_checkpoint(tmp_path, Checkpoint(step=40, seconds=1.0, state=training.state()))
+    resumed = ArmTraining(_arm(lambda: WhitenedCNN(4)), recipe.rates, recipe, splits, seed=0, fabric=fabric)
+    resumed.load_state(load_newest(tmp_path).state)
+    assert resumed.score(_set()) == pytest.approx(training.score(_set()), rel=1e-3)
+
+
+@pytest.mark.slow
+def test_a_compiled_network_computes_the_same():
+    losses = []
+    for compiled in (False, True):
+        training = _training(replace(_PLAIN, compile=compiled), lambda: WhitenedCNN(4))
+        losses.append([training.step(index, index / 4)["loss"].item() for index in range(3)])
+        assert set(training.state()["network"]) == set(WhitenedCNN(4).state_dict())
+    assert losses[0][0] == pytest.approx(losses[1][0], rel=1e-4)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-2)  # rounding grows from step to step
