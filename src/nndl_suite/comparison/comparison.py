@@ -129,7 +129,7 @@ def compare_architectures(  # noqa: PLR0913 - the public contract: each is a cho
     fabric = make_fabric(device, precision)
     shapes: Json = {arm.name: arm.shape for arm in arms}
     settings = {"arms": shapes, "epochs": epochs, **split_settings(dataset, recipe, splits, fabric)}
-    asked: dict[str, Json] = {**settings, "seeds": list(seeds), "fractions": list(parts)}
+    asked: dict[str, Json] = {**settings, "seeds": list(seeds)} | ({"fractions": list(parts)} if parts else {})
     run = open_run(out, kind="comparison", settings=asked, resume=resume)
     setup = Setup(
         arms=arms,
