@@ -26,6 +26,7 @@ from nndl_suite.comparison.mixing import (
     check_settings,
     draw_kept,
     stacked,
+    to_device,
     weighted_labels,
 )
 from nndl_suite.errors import unknown_name
@@ -160,7 +161,7 @@ class CutMix:
         b, _, h, w = images.shape
         boxes = self.draw_boxes(self._convention.draws(b, per_sample=self.per_sample), (h, w))
         partner = self._convention.partners(b, self.generator)
-        return boxes.to(images.device), partner.to(images.device)
+        return to_device(boxes, images.device), to_device(partner, images.device)
 
 
 def clipped_boxes(kept: Float[Tensor, "n"], centres: Int[Tensor, "n 2"], size: tuple[int, int]) -> Int[Tensor, "n 4"]:

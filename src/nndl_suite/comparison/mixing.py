@@ -127,6 +127,11 @@ def draw_kept(
     return chance < probability, kept
 
 
+def to_device(drawn: Shaped[Tensor, "..."], device: torch.device) -> Shaped[Tensor, "..."]:
+    """What was drawn on the CPU, where the images are, without waiting for all that the device has yet to do."""
+    return drawn.to(device, non_blocking=True)
+
+
 def weighted_labels(
     labels: Int[Tensor, "b"],
     *,

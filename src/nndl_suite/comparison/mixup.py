@@ -14,6 +14,7 @@ from nndl_suite.comparison.mixing import (
     check_settings,
     draw_kept,
     stacked,
+    to_device,
     weighted_labels,
 )
 from nndl_suite.errors import ConfigError, unknown_name
@@ -126,7 +127,7 @@ class MixUp:
             generator=self.generator,
         )
         partner = convention.partners(len(images), self.generator)
-        return torch.where(mixed, kept, 1).to(images.device), partner.to(images.device)
+        return to_device(torch.where(mixed, kept, 1), images.device), to_device(partner, images.device)
 
 
 def blend(

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from nndl_suite.comparison.cutmix import CutMix, fill_boxes
 from nndl_suite.comparison.cutmix_or_mixup import CutMixOrMixUp
-from nndl_suite.comparison.mixing import CONVENTIONS, UNCORRECTED, draw_kept, weighted_labels
+from nndl_suite.comparison.mixing import CONVENTIONS, UNCORRECTED, draw_kept, to_device, weighted_labels
 from nndl_suite.comparison.mixup import MixUp
 from nndl_suite.comparison.recipe import Recipe
 
@@ -61,8 +61,8 @@ def uncorrected_cutmix(
     )
     kept = torch.where(mixed, kept, 1.0)  # a λ of 1 has an empty box
     whole = CutMix(num_classes=num_classes, generator=generator)
-    boxes = whole.boxes_of(kept, (images.shape[2], images.shape[3])).to(images.device)
-    partner = convention.partners(len(images), generator).to(images.device)
-    share = kept.float().to(images.device)
+    boxes = whole.boxes_of(kept, (images.shape[2], images.shape[3]))
+    partner = convention.partners(len(images), generator)
+    boxes, partner, share = (to_device(drawn, images.device) for drawn in (boxes, partner, kept.float()))
     targets = weighted_labels(labels, partner=partner, kept=share, cut=1 - share, num_classes=num_classes)
     return fill_boxes(images, boxes=boxes, partner=partner), targets

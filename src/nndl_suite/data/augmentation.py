@@ -22,7 +22,8 @@ def crop_and_flip(
     mirrored = (torch.rand(b, 1, generator=generator) < 0.5) & flip
     rows = shift[0] + torch.arange(h)  # [b, h]
     columns = torch.where(mirrored, torch.arange(w).flip(0), torch.arange(w)) + shift[1]  # [b, w]
-    rows, columns = rows.to(images.device), columns.to(images.device)
+    # A blocking copy would wait for everything that the device has yet to do.
+    rows, columns = (places.to(images.device, non_blocking=True) for places in (rows, columns))
     padded = F.pad(images, (padding,) * 4)
     image = torch.arange(b, device=images.device)[:, None, None]
     # Indexing around the channels puts them last in memory, which is what convolutions want.

@@ -64,7 +64,7 @@ class Batches:
     def at(self, step: int) -> Batch:
         """The batch of one step, counted over all epochs."""
         indices = self._indices(step)
-        there = indices.to(self._device)
+        there = indices.to(self._device, non_blocking=True)  # a blocking copy would wait for the step before
         if self._pixels is not None:
             images = self._pixels[there]
         else:
@@ -123,5 +123,5 @@ def in_order(
     else:
         pixels = iter(_loader(images.store, list(order), workers))
     for indices, chunk in zip(order, pixels, strict=True):
-        labels = None if images.labels is None else images.labels[indices].to(device)
+        labels = None if images.labels is None else images.labels[indices].to(device, non_blocking=True)
         yield Batch(images=chunk.to(device, non_blocking=True), labels=labels, indices=indices)

@@ -30,9 +30,10 @@ def erase(images: UInt8[Tensor, "b c h w"], generator: torch.Generator, *, proba
     width = (area / aspect).sqrt().round().clamp(1, w)
     height = torch.where(chance < probability, height, 0)
     top, left = (y * (h - height + 1)).floor(), (x * (w - width + 1)).floor()
-    rows = _between(torch.arange(h), top, height).to(images.device)
-    columns = _between(torch.arange(w), left, width).to(images.device)
-    noise = torch.randint(256, images.shape, dtype=torch.uint8, generator=generator).to(images.device)
+    rows = _between(torch.arange(h), top, height).to(images.device, non_blocking=True)
+    columns = _between(torch.arange(w), left, width).to(images.device, non_blocking=True)
+    noise = torch.randint(256, images.shape, dtype=torch.uint8, generator=generator)
+    noise = noise.to(images.device, non_blocking=True)
     return torch.where(rows[:, None, :, None] & columns[:, None, None, :], noise, images)
 
 

@@ -29,8 +29,7 @@ class Normalisation:
     def __call__(self, images: UInt8[Tensor, "b 3 h w"] | Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
         """Normalised images, from bytes or from [0, 1]."""
         full = 1.0 if images.is_floating_point() else 255.0
-        mean = torch.tensor(self.mean, device=images.device)[:, None, None] * full
-        std = torch.tensor(self.std, device=images.device)[:, None, None] * full
+        mean, std = (_channels(values, images.device) * full for values in (self.mean, self.std))
         return (images - mean).div_(std)
 
 
@@ -51,6 +50,11 @@ def measure_normalisation(images: ImageSet) -> Normalisation:
     mean = shares @ levels  # [3]
     std = (shares @ levels.square() - mean.square()).clamp_min(0).sqrt().clamp_min(1 / 255)  # one colour: no 0 / 0
     return Normalisation(mean=_rounded(mean), std=_rounded(std))
+
+
+def _channels(values: Channels, device: torch.device) -> Float[Tensor, "3 1 1"]:
+    # not `device=`: that copy waits until the device has done all that it was told before
+    return torch.tensor(values)[:, None, None].to(device, non_blocking=True)
 
 
 def _rounded(channels: Float[Tensor, "3"]) -> Channels:
