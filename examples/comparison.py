@@ -9,4 +9,5 @@ out = Path(mkdtemp(prefix="comparison-"))
 result = compare_architectures("resnet18-slim", "vit", "demo", epochs=4, seeds=(0, 1), out=out / "run")
 for arm in result.arms:
     print(f"{arm.name}: {arm.parameters:,} parameters, {arm.mean:.1%}")
-print(f"difference {result.difference.mean:+.1%}, 95 % interval {result.difference.ci95}")
+print(result.sentence.may)
+print(result.sentence.may_not)

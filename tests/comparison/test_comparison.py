@@ -67,7 +67,7 @@ def test_result_and_folder(two_seeds):
     assert written["kind"] == "comparison"
     assert written["seed"] == 0
     expected = {"name", "parameters", "flops", "seeds", "test_accuracy", "mean", "ci95", "best_epoch", "seconds"}
-    assert set(written["arms"][0]) >= expected | {"images_per_second", "chosen"}  # the contract's
+    assert set(written["arms"][0]) > expected | {"images_per_second", "chosen"}
     assert written["arms"][1]["best_epoch"] is None
     assert written["arms"][1]["chosen"] == {"rate": 2e-3, "decay": 0.05}
     assert written["recipe"]["cutmix_probability"] == 0.5
@@ -76,7 +76,54 @@ def test_result_and_folder(two_seeds):
     assert result.difference.mean == pytest.approx(np.mean(differences))
     assert written["difference"]["ci95"] == pytest.approx(list(student_interval(differences)))
     assert sum(arm.seconds * 2 for arm in result.arms) == pytest.approx(result.seconds)
+    assert result.sentence.may.startswith("On arrays:")
+    assert "2 paired seeds" in result.sentence.may
+    assert "the rates were not tuned" in result.sentence.may_not
     assert {step.stage for step in steps} >= {"resnet18-slim, seed 0 (1 of 4)", "vit, seed 1 (4 of 4)"}
+
+
+def test_measures_are_of_the_seeds_and_their_differences_of_the_pairs(two_seeds):
+    result, _ = two_seeds
+    arms = [
+        [json.loads((result.out / "arms" / f"{arm.name}-seed{seed}" / "result.json").read_text()) for seed in (0, 1)]
+        for arm in result.arms
+    ]
+    for name in ("ece", "nll", "gap", "train_accuracy"):
+        by_seed = [[score[name] for score in of_arm] for of_arm in arms]
+        for arm, values in zip(result.arms, by_seed, strict=True):
+            found = getattr(arm.measures, name)
+            assert found.by_seed == tuple(values)
+            assert found.mean == pytest.approx(np.mean(values))
+        differences = np.subtract(by_seed[1], by_seed[0])
+        found = getattr(result.difference.measures, name)
+        assert found.by_seed == pytest.approx(differences)
+        assert found.ci95 == pytest.approx(student_interval(differences.tolist()))
+    assert result.arms[0].measures.top5 is None  # four classes
+    for arm, scores in zip(result.arms, arms, strict=True):
+        assert arm.per_class == pytest.approx(np.mean([score["per_class"] for score in scores], axis=0))
+        assert np.mean(arm.per_class) == pytest.approx(arm.mean)  # ten test images of each class
+        assert arm.corruptions["blur"] == pytest.approx(np.mean([score["corruptions"]["blur"] for score in scores]))
+    differences = [measure.mean for measure in result.difference.per_class]
+    assert differences == pytest.approx(np.subtract(result.arms[1].per_class, result.arms[0].per_class))
+    assert result.difference.per_superclass == {}
+
+
+def test_the_curve_is_of_the_logs(two_seeds):
+    result, _ = two_seeds
+    folder = result.out / "arms"
+    for arm in result.arms:
+        logs = [
+            [
+                json.loads(line)
+                for line in (folder / f"{arm.name}-seed{seed}" / "metrics.jsonl").read_text().splitlines()
+            ]
+            for seed in (0, 1)
+        ]
+        by_seed = [[line["val_accuracy"] for line in log if "epoch" in line] for log in logs]
+        assert arm.curve.val_accuracy == pytest.approx(np.mean(by_seed, axis=0))
+        assert arm.curve.epochs == (1, 2)
+        assert arm.curve.flops == (3 * arm.flops * 50, 3 * arm.flops * 100)  # 54 images, batches of ten
+    assert set(result.crossing) == {"epochs", "flops", "seconds"}
 
 
 def test_the_log_of_an_arm(two_seeds):
@@ -184,38 +231,52 @@ def test_a_diverging_arm_is_named(dataset, tmp_path):
         _compare(dataset, tmp_path / "run", epochs=4, recipe=replace(RECIPE, optimiser="sgd", rates=Rates(rate=1e30)))
 
 
-def test_where_one_arm_diverges_the_other_keeps_its_result(dataset, tmp_path):
-    recipe = replace(RECIPE, optimiser="sgd", rates=Rates(rate=1e-3), transformer=Rates(rate=1e30))
+_BROKEN = replace(_EASY, optimiser="sgd", cnn=Rates(rate=1e30), transformer=Rates(rate=1e-2))
+
+
+def test_an_arm_that_breaks_leaves_the_other_its_result(dataset, tmp_path):
     out = tmp_path / "run"
-    with pytest.raises(
-        TrainingError, match=r"vit, seed 0 .*loss is.*what was trained is kept \(resnet18-slim .* over 2"
-    ):
-        _compare(dataset, out, seeds=(0, 1), recipe=recipe)
+    told = (
+        r"resnet18-slim, seed 0 \(1 of 4\): \w+ is \w+ at step.*seed 1 \(3 of 4\).*kept \(vit [\d.]+ % over 2 seeds\)"
+    )
+    with pytest.raises(TrainingError, match=told):
+        _compare(dataset, out, seeds=(0, 1), recipe=_BROKEN)
     written = json.loads((out / "result.json").read_text())
     cnn, vit = written["arms"]
-    assert (cnn["seeds"], vit["seeds"]) == ([0, 1], [])
-    assert len(cnn["test_accuracy"]) == 2
-    assert vit["mean"] is None
+    assert (cnn["name"], cnn["seeds"], cnn["test_accuracy"], cnn["mean"]) == ("resnet18-slim", [], [], None)
+    assert (vit["seeds"], len(vit["test_accuracy"])) == ([0, 1], 2)
     assert written["difference"] is None
-    assert "Nothing may be concluded" in written["sentence"]["may"]
-    assert [(failure["arm"], failure["seed"]) for failure in written["failures"]] == [("vit", 0), ("vit", 1)]
-    write_report([out], tmp_path / "report.html")
+    assert written["sentence"]["may"].startswith("Nothing may be concluded")
+    assert [(failure["arm"], failure["seed"]) for failure in written["failures"]] == [
+        (cnn["name"], 0),
+        (cnn["name"], 1),
+    ]
+    page = write_report([out], tmp_path / "report.html").read_text()
+    assert "Nothing may be concluded" in page
+    assert "resnet18-slim, seed 0, has no score:" in page
+    with pytest.raises(TrainingError, match="over 2 seeds"):  # and to resume it is to be told so again
+        _compare(dataset, out, seeds=(0, 1), recipe=_BROKEN, resume=True)
 
 
-def test_what_is_measured_beside_accuracy(two_seeds):
-    result, _ = two_seeds
-    for arm in result.arms:
-        assert arm.top5 is None  # four classes
-        assert arm.gap.mean == pytest.approx(arm.train_accuracy.mean - arm.mean)
-        assert 0 <= arm.ece.mean <= 1
-        assert arm.corrupted.mean == pytest.approx(np.mean(list(arm.corruptions.values())))
-        assert arm.curve.epochs == (1, 2)
-        assert arm.curve.flops[1] == pytest.approx(3 * arm.flops * 10 * 10)  # 5 batches of 10 an epoch, 2 epochs
-        assert np.mean([share for share in arm.per_class if share is not None]) == pytest.approx(arm.mean)
-    cnn, vit = result.arms
-    assert result.difference.per_class == pytest.approx(np.subtract(vit.per_class, cnn.per_class))
-    assert "2 paired seeds" in result.sentence.may
-    assert "the rates were not tuned" in result.sentence.may_not
+def test_both_arms_break(dataset, tmp_path):
+    recipe = replace(_BROKEN, transformer=Rates(rate=1e30))
+    with pytest.raises(TrainingError, match="nothing was trained to the end"):
+        _compare(dataset, tmp_path / "run", recipe=recipe)
+    assert write_report([tmp_path / "run"], tmp_path / "report.html").is_file()
+
+
+def test_an_arm_of_an_earlier_version_is_scored_again(dataset, tmp_path):
+    result = _compare(dataset, tmp_path / "run", epochs=1)
+    file = result.out / "arms" / _ARMS[0] / "result.json"
+    old = json.loads(file.read_text())
+    file.write_text(json.dumps({key: old[key] for key in ("kind", "seconds", "seed", "test_accuracy")}))
+    with pytest.raises(RunError, match=r"resnet18-slim-seed0/result.json lacks .*--resume"):
+        _compare(dataset, tmp_path / "run", epochs=1, resume=True)
+    file.unlink()
+    steps = []
+    again = _compare(dataset, tmp_path / "run", epochs=1, resume=True, watch=steps.append)
+    assert again.arms[0].measures == result.arms[0].measures
+    assert again.arms[0].per_class == result.arms[0].per_class
 
 
 def test_the_learning_curve_is_the_comparison_with_parts_of_the_images(dataset, tmp_path):
@@ -290,8 +351,14 @@ def test_splits_must_fit(tmp_path):
     four = (tmp_path / "tints-test.npz").read_bytes()
     _write_set(tmp_path, classes=5)
     (tmp_path / "tints-test.npz").write_bytes(four)
-    with pytest.raises(DataError, match="do not fit"):
+    with pytest.raises(DataError, match=r"training split alone \('e', first in row 4\)"):
         _compare(dataset, tmp_path / "run")
+
+
+def test_one_class_is_refused(tmp_path):
+    with pytest.raises(DataError, match="one class"):
+        _compare(_write_set(tmp_path, classes=1), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(("accuracy", "n"), [(0.7, 10_000), (0.0, 50), (1.0, 50), (0.25, 40)])

@@ -4,69 +4,98 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nndl_suite.comparison.architectures import flops_by_stage, resolve_arms
-from nndl_suite.comparison.crossing import Curve, crossings, last_crossing, mean_curve, training_flops
+from nndl_suite.comparison.crossing import Crossing, Curve, crossings, last_crossing, mean_curve, training_flops
 from nndl_suite.comparison.recipe import Recipe
 
 
-def test_two_lines_cross_where_algebra_says():
-    # y = x and y = 2 - x
-    assert last_crossing(([0, 2], [0, 2]), ([0, 2], [2, 0])) == (0, pytest.approx(1), pytest.approx(1))
-    assert last_crossing(([0, 2], [2, 0]), ([0, 2], [0, 2])) == (1, pytest.approx(1), pytest.approx(1))
+def _points(*pairs):
+    return [x for x, _ in pairs], [y for _, y in pairs]
 
 
-@pytest.mark.parametrize(
-    ("first", "second"),
-    [
-        (([0, 1], [0, 1]), ([0, 1], [1, 2])),  # one is always ahead
-        (([0, 1, 2], [0, 1, 2]), ([0, 1, 2], [1, 1, 3])),  # they touch
-        (([0, 1], [0, 1]), ([2, 3], [1, 0])),  # nothing in common
-        (([0, 1], [0, 1]), ([0, 1], [1, 1])),  # equal at the end: nobody leads
-        (([], []), ([0, 1], [0, 1])),
-    ],
-)
-def test_no_crossing(first, second):
-    assert last_crossing(first, second) is None
+def test_one_overtakes_the_other():
+    place = last_crossing(_points((0, 0.5), (10, 0.5)), _points((0, 0.0), (10, 1.0)))
+    assert place == (1, pytest.approx(5.0), pytest.approx(0.5))
 
 
-def test_the_last_of_several_counts():
-    x = [0, 1, 2, 3]
-    found = last_crossing((x, [0, 2, 0, 2]), (x, [1, 1, 1, 1]))
-    assert found == (0, pytest.approx(2.5), pytest.approx(1))
+def test_only_the_last_crossing_counts():
+    first = _points((0, 0.5), (4, 0.5))
+    second = _points((0, 0.4), (1, 0.6), (2, 0.4), (3, 0.3), (4, 0.7))
+    assert last_crossing(first, second) == (1, pytest.approx(3.5), pytest.approx(0.5))
+    assert last_crossing(second, first) == (0, pytest.approx(3.5), pytest.approx(0.5))
 
 
-_Y = st.lists(st.integers(0, 5), min_size=5, max_size=5)
+def test_a_touch_is_no_crossing():
+    assert last_crossing(_points((0, 0.5), (2, 0.5)), _points((0, 0.6), (1, 0.5), (2, 0.7))) is None
+    assert last_crossing(_points((0, 0.5), (2, 0.5)), _points((0, 0.4), (1, 0.6), (2, 0.5))) is None  # no leader
+    # equal for a while before one leads: it leads from the end of that
+    second = _points((0, 0.4), (1, 0.5), (2, 0.5), (3, 0.6))
+    assert last_crossing(_points((0, 0.5), (3, 0.5)), second) == (1, pytest.approx(2.0), pytest.approx(0.5))
 
 
-@given(_Y, _Y)
-def test_after_it_the_leader_is_never_behind(a, b):
-    x = list(range(5))
-    found = last_crossing((x, a), (x, b))
-    fine = np.linspace(0, 4, 401)
-    ahead = np.interp(fine, x, b) - np.interp(fine, x, a)
-    if found is None:
-        assert ahead[-1] == 0 or (np.sign(ahead[-1]) * ahead >= 0).all()
+def test_only_what_both_cover_counts():
+    first = _points((0, 0.5), (2, 0.5))
+    assert last_crossing(first, _points((0, 0.0), (10, 1.0))) is None  # would cross at 5, beyond the first
+    assert last_crossing(first, _points((3, 0.0), (4, 1.0))) is None
+    assert last_crossing(first, ([], [])) is None
+    assert last_crossing(_points((1, 0.5)), _points((1, 0.4))) is None
+
+
+@given(st.data())
+def test_against_a_fine_comb(data):
+    def curve():
+        n = data.draw(st.integers(2, 6))
+        steps = data.draw(st.lists(st.integers(1, 5), min_size=n, max_size=n))
+        y = data.draw(st.lists(st.integers(0, 10), min_size=n, max_size=n))
+        return np.cumsum(steps).astype(float).tolist(), [value / 10 for value in y]
+
+    first, second = curve(), curve()
+    low, high = max(first[0][0], second[0][0]), min(first[0][-1], second[0][-1])
+    found = last_crossing(first, second)
+    if low >= high:
+        assert found is None
         return
+    x = np.linspace(low, high, 20_001)
+    ahead = np.interp(x, *second) - np.interp(x, *first)
+    ahead[np.abs(ahead) < 1e-12] = 0
+    behind = np.flatnonzero(np.sign(ahead) == -np.sign(ahead[-1]))
+    if ahead[-1] == 0 or not behind.size:
+        assert found is None
+        return
+    assert found is not None
     leader, at, y = found
-    sign = 1 if leader else -1
-    assert (sign * ahead[fine > at] >= -1e-9).all()
-    assert (sign * ahead[fine < at] < 0).any()
-    assert np.interp(at, x, a) == pytest.approx(np.interp(at, x, b), abs=1e-9)
-    assert y == pytest.approx(np.interp(at, x, a))
+    assert leader == (1 if ahead[-1] > 0 else 0)
+    later = np.flatnonzero((np.sign(ahead) == np.sign(ahead[-1])) & (np.arange(len(x)) > behind[-1]))[0]
+    assert x[later - 1] - 1e-3 <= at <= x[later] + 1e-3
+    assert y == pytest.approx(np.interp(at, *first))
+    assert y == pytest.approx(np.interp(at, *second))
 
 
-def _log(accuracies, seconds):
-    lines = [{"step": 5, "loss": 2.0, "seconds": 1.0}]
-    for epoch, accuracy in enumerate(accuracies, start=1):
-        lines.append({"step": 10 * epoch, "epoch": epoch, "seconds": seconds * epoch, "val_accuracy": accuracy})
-    return lines
+def _log(epochs, seconds, accuracies):
+    lines = [{"step": 5, "seconds": 0.5, "loss": 1.0}]
+    return lines + [
+        {"step": 10 * epoch, "seconds": seconds * epoch, "loss": 1.0, "epoch": epoch, "val_accuracy": accuracy}
+        for epoch, accuracy in zip(range(1, epochs + 1), accuracies, strict=True)
+    ]
 
 
-def test_the_mean_curve_of_what_all_seeds_have():
-    curve = mean_curve([_log([0.1, 0.3, 0.5], 2.0), _log([0.3, 0.5], 4.0)], stages=[(0.0, 100)], batch_size=8)
-    assert curve.epochs == (1, 2)
-    assert curve.val_accuracy == pytest.approx((0.2, 0.4))
-    assert curve.seconds == pytest.approx((3.0, 6.0))
-    assert curve.flops == (3 * 100 * 80, 3 * 100 * 160)
+def test_mean_curve_of_seeds():
+    logs = [_log(3, 1.0, [0.1, 0.2, 0.3]), _log(2, 3.0, [0.3, 0.2])]
+    curve = mean_curve(logs, stages=[(0.0, 100)], batch_size=4)
+    assert curve == Curve(
+        epochs=(1, 2), flops=(3 * 100 * 40, 3 * 100 * 80), seconds=(2.0, 4.0), val_accuracy=(pytest.approx(0.2), 0.2)
+    )
+    assert training_flops([(0.0, 100)], steps=10, total_steps=30, batch_size=4) == curve.flops[0]
+
+
+def test_the_same_curves_cross_elsewhere_at_other_budgets():
+    """At equal epochs the second overtakes; it costs so much more that at equal FLOPs the first stays ahead."""
+    cheap = mean_curve([_log(4, 1.0, [0.3, 0.4, 0.5, 0.5])], stages=[(0.0, 10)], batch_size=4)
+    dear = mean_curve([_log(4, 1.5, [0.2, 0.3, 0.5, 0.6])], stages=[(0.0, 40)], batch_size=4)
+    found = crossings(("cheap", "dear"), (cheap, dear))
+    assert found["epochs"] == Crossing(leader="dear", at=pytest.approx(3.0), val_accuracy=pytest.approx(0.5))
+    assert found["flops"] is None
+    # at 4 seconds, the end of what both have: 0.5 against 0.3 + (4 - 3) / 1.5 * 0.2
+    assert found["seconds"] is None
 
 
 def test_flops_follow_the_sizes_step_by_step():
@@ -86,14 +115,3 @@ def test_flops_of_each_stage_are_counted_at_its_size():
     assert whole == (0.5, arm.flops)
     assert 0.15 < small[1] / arm.flops < 0.25  # maps of 15, 7, 3 and 1 pixels in place of 31, 15, 7 and 3
     assert flops_by_stage(arm, ((0.5, 16),)) == [(0.0, arm.flops), (0.5, small[1])]
-
-
-def test_crossings_by_each_budget():
-    def curve(seconds, accuracy):
-        return Curve(epochs=(1, 2, 3), flops=(1e9, 2e9, 3e9), seconds=seconds, val_accuracy=accuracy)
-
-    found = crossings(("cnn", "vit"), (curve((1, 2, 3), (0.3, 0.4, 0.45)), curve((10, 20, 30), (0.1, 0.4, 0.6))))
-    assert found["epochs"] is not None
-    assert (found["epochs"].leader, found["epochs"].at, found["epochs"].val_accuracy) == ("vit", 2, pytest.approx(0.4))
-    assert found["flops"].at == pytest.approx(2e9)
-    assert found["seconds"] is None  # they have no second in common

@@ -51,9 +51,9 @@ class TestArrays:
             ({"images": np.zeros((4, 8, 8), np.uint8)}, "images must be uint8"),
             ({"labels": np.zeros(3, int)}, "labels must be integers"),
             ({"labels": np.full(20, 0.5)}, "labels must be integers"),
-            ({"labels": np.array([1] * 7 + [-1] + [0] * 12)}, "labels must be >= 0, found -1 in row 7"),
-            ({"class_names": np.array(["a"])}, "label 3 in row 3 is outside the 1 class_names; name all 4"),
-            ({"class_names": np.array([["a"]])}, "one list of names"),
+            ({"labels": np.array([0] * 13 + [-2] * 7)}, "labels must be >= 0, found -2 in row 13"),
+            ({"class_names": np.array(["a"])}, r"labels must be in \[0, 1\).*found 1 in row 1;.*name all 4 classes"),
+            ({"class_names": np.array([["a"] * 4])}, "class_names must name all 4 classes in one row"),
             ({"images": np.array([{}] * 20, dtype=object)}, "not a readable .npz"),
         ],
     )

@@ -206,7 +206,7 @@ class TestLabels:
         ("labels", "suffix", "told"),
         [
             ([0, None, 1, 0, 1], "cls", "1 of 5 images have no label"),
-            ([0, -1, 1, 0, 1], "cls", "labels must be >= 0, found -1 to 1"),
+            ([0, -1, 1, 0, 1], "cls", "labels must be >= 0, found -1 to 1; the first is -1, of image 1 "),
             (["x", b"", "x", "x", "x"], "cls", r"a.tar: 0001.cls: a label must be .* found ''"),
             (["{", "{", "{"], "json", "0000.json is not readable"),
             ([b'{"label": 1.5}'], "json", "found 1.5"),

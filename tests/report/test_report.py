@@ -50,23 +50,14 @@ def _pretrain(root, *, finished=True):
     return run.path
 
 
-def _comparison(root, *, seeds=(0, 1), ci95=(-0.01, 0.05), finished=True):
-    run = open_run(root / "cmp", kind="comparison", settings={"recipe": {"batch_size": 256}}, resume=False)
-    arms = []
-    for name, mean in (("resnet18", 0.71), ("vit", 0.73)):
-        for seed in seeds:
-            arm = open_run(run.path / "arms" / f"{name}-seed{seed}", kind="arm", settings={}, resume=False)
-            for epoch in range(1, 6):
-                arm.log({"step": epoch * 10 - 5, "seconds": epoch, "loss": 4 / epoch})
-                arm.log({"step": epoch * 10, "seconds": epoch, "loss": 4 / epoch, "epoch": epoch, "val_accuracy": 0.1})
-        arms.append(_arm(name, mean, seeds))
-    if finished:
-        run.finish("comparison", seconds=2800, seed=0, fields=_comparison_fields(arms, ci95))
-    return run.path
+def _measure(mean, by_seed):
+    interval = None if len(by_seed) == 1 else [mean - 0.01, mean + 0.01]
+    return {"by_seed": [mean] * len(by_seed), "mean": mean, "ci95": interval}
 
 
-def _measure(mean, seeds):
-    return {"by_seed": [mean] * len(seeds), "mean": mean, "ci95": [mean - 0.01, mean + 0.01] if seeds[1:] else None}
+def _measures(mean, seeds):
+    figures = {"top5": mean + 0.2, "ece": 0.0517, "nll": 1.234, "train_accuracy": 0.99, "gap": 0.28, "corrupted": 0.6}
+    return {name: _measure(value, seeds) for name, value in figures.items()}
 
 
 def _arm(name, mean, seeds):
@@ -82,46 +73,56 @@ def _arm(name, mean, seeds):
         "seconds": 700.0,
         "images_per_second": 6012.0,
         "chosen": {"rate": 0.001, "decay": 0.05},
-        "top5": None,
-        "ece": _measure(0.034, seeds),
-        "nll": _measure(1.234, seeds),
-        "train_accuracy": _measure(0.91, seeds),
-        "gap": _measure(0.21, seeds),
-        "corrupted": _measure(0.456, seeds),
-        "corruptions": {"noise": 0.4, "blur": 0.512},
-        "per_class": [0.7, 0.72, None],
+        "measures": _measures(mean, seeds),
+        "corruptions": {"noise": 0.5, "blur": 0.7},
+        "per_class": [mean, mean, None],
         "per_superclass": {},
         "curve": {
             "epochs": [1, 2, 3],
-            "flops": [1e14, 2e14, 3e14],
-            "seconds": [100, 200, 300],
-            "val_accuracy": [0.1, 0.2, 0.3],
+            "flops": [1e15, 2e15, 3e15],
+            "seconds": [300.0, 600.0, 900.0],
+            "val_accuracy": [0.3, 0.6, mean],
         },
     }
 
 
-def _comparison_fields(arms, ci95):
-    crossing = {"leader": "vit", "at": 2.5, "val_accuracy": 0.25}
-    return {
-        "arms": arms,
-        "difference": {
-            "mean": 0.02,
-            "ci95": None if ci95 is None else list(ci95),
-            "per_class": [0.01, -0.02, None],
-            "per_superclass": {},
-        },
-        "crossing": {"epochs": crossing, "flops": None, "seconds": None},
-        "sentence": {"may": "On made, no difference is shown.", "may_not": "This does not say which is better."},
-        "interval": "student-t over seeds",
-        "failures": [],
-        "learning_curve": [],
-        "device": "cpu",
-        "dataset": "made",
-        "epochs": 3,
-        "class_names": ["cat", "dog", "eel"],
-        "recipe": {"batch_size": 256},
-        "tuning": None,
+def _comparison(root, *, seeds=(0, 1), ci95=(-0.01, 0.05), finished=True, superclasses=None, failed=False):
+    run = open_run(root / "cmp", kind="comparison", settings={"recipe": {"batch_size": 256}}, resume=False)
+    arms = []
+    for name, mean in (("resnet18", 0.71), ("vit", 0.73)):
+        for seed in seeds:
+            arm = open_run(run.path / "arms" / f"{name}-seed{seed}", kind="arm", settings={}, resume=False)
+            for epoch in range(1, 6):
+                arm.log({"step": epoch * 10 - 5, "seconds": epoch, "loss": 4 / epoch})
+                arm.log({"step": epoch * 10, "seconds": epoch, "loss": 4 / epoch, "epoch": epoch, "val_accuracy": 0.1})
+        arms.append(_arm(name, mean, seeds))
+    difference = {
+        "mean": 0.02,
+        "ci95": None if ci95 is None else list(ci95),
+        "measures": _measures(0.02, seeds),
+        "per_class": [_measure(0.03, seeds), _measure(-0.01, seeds), None],
+        "per_superclass": {name: _measure(value, seeds) for name, value in (superclasses or {}).items()},
     }
+    crossing = {"epochs": {"leader": "vit", "at": 2.5, "val_accuracy": 0.65}, "flops": None, "seconds": None}
+    failures = []
+    if failed:
+        arms[0] = {**arms[0], "seeds": [], "mean": None, "ci95": None, "seconds": None, "images_per_second": None}
+        difference, crossing = None, {}
+        failures = [{"arm": "resnet18", "seed": 0, "reason": "resnet18, seed 0: loss is nan at <step> 40"}]
+    if finished:
+        fields = {
+            "arms": arms,
+            "difference": difference,
+            "crossing": crossing,
+            "sentence": {"may": "On set, no difference is shown.", "may_not": "This does not say <more>."},
+            "failures": failures,
+            "learning_curve": [],
+            "tuning": None,
+            "class_names": ["cat", "dog", "eel"],
+            "recipe": {"batch_size": 256},
+        }
+        run.finish("comparison", seconds=2800, seed=0, fields=fields)
+    return run.path
 
 
 def _nerf(root, *, whole=True):
@@ -242,12 +243,15 @@ def test_what_the_page_says(all_runs, tmp_path):
         "1.11 G",
         "70.00 to 72.00 %",
         "+2.00 points",
-        "On made, no difference is shown.",
-        "This does not say which is better.",
-        "3.40 %",  # calibration error
-        "1.234",  # nats
-        "From epoch 2.5 on (dotted) vit stays ahead, at 25.00 %.",
-        "The curves do not change places.",
+        "On set, no difference is shown.",
+        "This does not say <more>.",
+        "epoch 2.5 on (dotted) vit stays ahead, at 65.00 %",
+        "As far as both go, neither overtakes the other for good.",
+        "top-5 91.00 % 90.00 to 92.00 % 93.00 %",
+        "5.17 %",
+        "1.234",
+        "+1.234",
+        "mean over noise, blur",
         "25.70 dB",
         "66 of 67 photos",
         "360 x 640 pixels of the photos' 1080 x 1920",
@@ -260,7 +264,8 @@ def test_what_the_page_says(all_runs, tmp_path):
         "seed 3",
     ):
         assert expected in page.text, expected
-    assert html.count("<svg") == 1 + 1 + 7 + 0  # probes, pretraining, comparison; this nerf run logged nothing
+    # probes, pretraining, comparison (three axes, loss, accuracy, corruptions, classes); this nerf run logged nothing
+    assert html.count("<svg") == 1 + 1 + 7 + 0
     assert "<script>alert" not in html
 
 
@@ -404,41 +409,60 @@ def test_figures_take_the_pages_ink():
     assert "#0a0b0c" not in svg
 
 
+def test_a_comparison_of_superclasses_shows_them(tmp_path):
+    html, _ = _page([_comparison(tmp_path, superclasses={"fish": 0.04, "trees": -0.03})], tmp_path)
+    assert "vit minus resnet18 by superclass, in points: fish +4.00; trees -3.00." in html
+    assert "95 % interval; of so many intervals" in html
+
+
+def test_a_comparison_of_one_seed_has_no_intervals(tmp_path):
+    html, page = _page([_comparison(tmp_path, seeds=(0,), ci95=None)], tmp_path)
+    assert "one seed: none" in page.text
+    assert "vit minus resnet18 by class, in points: cat +3.00; dog -1.00." in html
+    assert "a look and not a finding" in html
+
+
+def test_a_failed_arm_is_said_and_the_other_is_shown(tmp_path):
+    html, page = _page([_comparison(tmp_path, failed=True)], tmp_path)
+    assert "resnet18, seed 0, has no score: resnet18, seed 0: loss is nan at <step> 40." in page.text
+    assert "73.00 %" in page.text
+    assert "last epoch" not in page.text
+    assert html.count("<svg") == 4  # accuracy and loss by epoch and step, the arm's score, its corruptions
+
+
+_WHERE = "On cifar100, with this recipe and 5 epochs,"
+
+
 @pytest.mark.parametrize(
-    ("mean", "ci95", "expected"),
+    ("mean", "ci95", "seeds", "expected"),
     [
-        (0.02, (0.01, 0.03), "Here vit is 1.00 to 3.00 points better than cnn (95 %, 3 paired seeds; mean 2.00)."),
-        (-0.02, (-0.03, -0.01), "Here cnn is 1.00 to 3.00 points better than vit (95 %, 3 paired seeds; mean 2.00)."),
-        (-0.02, (-0.05, 0.01), "no difference is shown: vit minus cnn is -5.00 to +1.00 points"),
-        (0.0, (-0.01, 0.01), "no difference is shown"),
-        (0.02, None, "Here vit scored 2.00 points above cnn with the one seed that was trained."),
-        (-0.02, None, "Here cnn scored 2.00 points above vit with the one seed that was trained."),
-        (0.0, None, "scored the same with the one seed"),
+        (0.02, (0.01, 0.03), 3, "vit is 1.00 to 3.00 points better than cnn (95 %, 3 paired seeds; mean 2.00)."),
+        (-0.02, (-0.03, -0.01), 3, "cnn is 1.00 to 3.00 points better than vit (95 %, 3 paired seeds; mean 2.00)."),
+        (-0.02, (-0.05, 0.01), 3, "no difference is shown: vit minus cnn is -5.00 to +1.00 points (95 %, 3 paired"),
+        (0.0, (0.0, 0.0), 2, "no difference is shown"),
+        (0.02, None, 1, "vit scored 2.00 points above cnn with the one seed that was trained."),
+        (0.0, None, 1, "vit and cnn scored the same with the one seed that was trained."),
     ],
 )
-def test_conclusions_go_no_further_than_the_interval(mean, ci95, expected):
-    assert expected in words.conclusion("Here", "cnn", "vit", mean=mean, ci95=ci95, seeds=3 if ci95 else 1)
+def test_conclusions_go_no_further_than_the_interval(mean, ci95, seeds, expected):
+    told = words.conclusion(_WHERE, "cnn", "vit", mean=mean, ci95=ci95, seeds=seeds)
+    assert told.startswith(f"{_WHERE} {expected}")
 
 
-def test_what_may_not_be_said():
+def test_what_may_not_be_concluded():
+    assert words.reservation(seeds=3, tuning_trials=0) == (
+        "This does not say which is better with another recipe, size, length of training or data set; "
+        "the rates were not tuned."
+    )
     assert "whether another seed would agree" in words.reservation(seeds=1, tuning_trials=0)
-    assert "the rates were not tuned" in words.reservation(seeds=3, tuning_trials=0)
-    assert "tuned with 20 trials each" in words.reservation(seeds=3, tuning_trials=20)
-    assert "no seed was trained to the end with both" in words.no_pair("cnn", "vit")
+    assert words.reservation(seeds=3, tuning_trials=20).endswith("the rates were tuned with 20 trials each.")
 
 
-def test_an_arm_without_a_score_is_said(tmp_path):
-    path = _comparison(tmp_path)
-    result = RunFolder(path).result()
-    scored, failed = result["arms"]
-    result["arms"] = [scored, {**failed, "seeds": [], "test_accuracy": [], "mean": None, "ci95": None}]
-    result["failures"] = [{"arm": "vit", "seed": 0, "reason": "vit, seed 0: loss is nan at step 20"}]
-    result |= {"difference": None, "crossing": {}}
-    (path / "result.json").write_text(json.dumps(result))
-    _, page = _page([path], tmp_path)
-    assert "vit, seed 0, has no score:" in page.text
-    assert "loss is nan at step 20" in page.text
-    assert "70.00 to 72.00 %" in page.text
+def test_units_of_budgets():
+    assert words.scale_of("flops", 2e15) == (1e15, "PFLOP")
+    assert words.scale_of("flops", 2e12) == (1e12, "TFLOP")
+    assert words.scale_of("seconds", 599) == (1.0, "seconds")
+    assert words.scale_of("seconds", 600) == (60.0, "minutes")
 
 
 def test_a_single_training_shows_accuracy_over_time(tmp_path):

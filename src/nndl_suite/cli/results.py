@@ -19,8 +19,8 @@ def show_result(run: Path, *, as_json: bool) -> None:
         return
     if result["kind"] == "comparison":
         print_table("comparison", ["arm", "parameters", "FLOPs", "test accuracy", "95 % interval"], _arms(result))
-        columns = ["last weights", *(arm["name"] for arm in result["arms"])]
-        print_table("", columns, _measures(result["arms"]))
+        columns = ["at the last epoch", *(arm["name"] for arm in result["arms"]), "difference"]
+        print_table("", columns, _measures(result))
         if result["learning_curve"]:
             columns = ["training images", *(arm["name"] for arm in result["arms"]), "difference"]
             print_table("with fewer images", columns, _learning_curve(result["learning_curve"]))
@@ -97,14 +97,23 @@ def _arms(result: dict[str, Any]) -> list[list[str]]:
     return rows
 
 
-def _measures(arms: list[dict[str, Any]]) -> list[list[str]]:
-    """What is measured beside accuracy, a row each: mean and interval by arm."""
-    shares = [("top-5", "top5"), ("ECE", "ece"), ("training - test", "gap"), ("corrupted", "corrupted")]
-    return [
-        [label, *(f"{arm[key]['mean']:.2%}  {_interval(arm[key]['ci95'])}".rstrip() for arm in arms)]
-        for label, key in shares
-        if all(arm[key] for arm in arms)
+def _measures(result: dict[str, Any]) -> list[list[str]]:
+    """What is measured beside accuracy, a row each: the means of both arms, the paired difference with its interval."""
+    first, second = (arm["measures"] for arm in result["arms"])
+    difference = result["difference"]["measures"]
+    rows = {"top5": "top-5", "train_accuracy": "on training images", "corrupted": "corrupted images", "ece": "ECE"}
+    table = [
+        [
+            label,
+            f"{first[key]['mean']:.2%}",
+            f"{second[key]['mean']:.2%}",
+            f"{difference[key]['mean']:+.2%}  {_interval(difference[key]['ci95'])}".rstrip(),
+        ]
+        for key, label in rows.items()
+        if difference[key] is not None
     ]
+    nll = [first["nll"]["mean"], second["nll"]["mean"]]
+    return [*table, ["NLL (nats)", *(f"{value:.3f}" for value in nll), f"{difference['nll']['mean']:+.3f}"]]
 
 
 def _learning_curve(points: list[dict[str, Any]]) -> list[list[str]]:

@@ -6,24 +6,15 @@ from statistics import fmean
 
 from nndl_suite.comparison.architectures import Architecture
 from nndl_suite.comparison.crossing import Curve
+from nndl_suite.comparison.measures import Measures, measures
 from nndl_suite.comparison.recipe import Rates
 from nndl_suite.comparison.scores import ArmScore, NetworkScores
-from nndl_suite.training.intervals import Interval, share_interval, student_interval, wilson_interval
+from nndl_suite.training.intervals import Interval, share_interval, wilson_interval
 
 SeedScores = Mapping[int, ArmScore]
 """By seed."""
 
 Shares = Mapping[str, float]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measure:
-    """One figure over the seeds of an arm."""
-
-    by_seed: tuple[float, ...]
-    mean: float
-    ci95: Interval | None
-    """Student's t over seeds; None for one seed, which says nothing about seeds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,15 +37,7 @@ class Arm:
     """Training images over those seconds."""
     chosen: Rates
     """The rates it was trained with."""
-    top5: Measure | None
-    """None below six classes."""
-    ece: Measure
-    nll: Measure
-    train_accuracy: Measure
-    gap: Measure
-    """Training minus test accuracy."""
-    corrupted: Measure
-    """Mean accuracy over the corruptions."""
+    measures: Measures
     corruptions: Shares
     """By corruption, mean over seeds."""
     per_class: tuple[float | None, ...]
@@ -76,7 +59,6 @@ def summarise_arm(
     """Means and intervals over the seeds of an arm, of which there must be one at least."""
     networks = [score.network for score in scores.values()]
     accuracies = [network.test_accuracy for network in networks]
-    top5 = [network.top5 for network in networks if network.top5 is not None]
     per_class = mean_by_class(networks)
     return Arm(
         name=architecture.name,
@@ -85,16 +67,11 @@ def summarise_arm(
         seeds=tuple(scores),
         test_accuracy=tuple(accuracies),
         mean=fmean(accuracies),
-        ci95=student_interval(accuracies) if len(accuracies) > 1 else wilson_interval(accuracies[0], test_images),
+        ci95=share_interval(accuracies) if len(accuracies) > 1 else wilson_interval(accuracies[0], test_images),
         seconds=fmean(score.seconds for score in scores.values()),
         images_per_second=fmean(score.images_per_second for score in scores.values()),
         chosen=chosen,
-        top5=_share(top5) if top5 else None,
-        ece=_share([network.ece for network in networks]),
-        nll=measure([network.nll for network in networks]),
-        train_accuracy=_share([network.train_accuracy for network in networks]),
-        gap=measure([network.gap for network in networks]),
-        corrupted=_share([network.corrupted for network in networks]),
+        measures=measures(networks),
         corruptions={
             name: fmean(network.corruptions[name] for network in networks) for name in networks[0].corruptions
         },
@@ -120,12 +97,3 @@ def by_superclass(per_class: Sequence[float | None], superclasses: Mapping[str, 
         if known:
             means[name] = fmean(known)
     return means
-
-
-def measure(values: Sequence[float]) -> Measure:
-    """One figure of each seed, with its mean and interval."""
-    return Measure(by_seed=tuple(values), mean=fmean(values), ci95=student_interval(values) if values[1:] else None)
-
-
-def _share(values: Sequence[float]) -> Measure:
-    return Measure(by_seed=tuple(values), mean=fmean(values), ci95=share_interval(values) if values[1:] else None)

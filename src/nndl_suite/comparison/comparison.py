@@ -18,6 +18,7 @@ from nndl_suite.comparison.setup import Setup
 from nndl_suite.comparison.trainings import train_all
 from nndl_suite.comparison.tuned import read_tuned
 from nndl_suite.data.catalog import load_image_set
+from nndl_suite.data.classes import check_same_classes
 from nndl_suite.errors import ConfigError, DataError
 from nndl_suite.training.fabric import Device, Precision, make_fabric
 from nndl_suite.training.files import Json
@@ -129,21 +130,24 @@ def compare_architectures(  # noqa: PLR0913 - the public contract: each is a cho
     fabric = make_fabric(device, precision)
     shapes: Json = {arm.name: arm.shape for arm in arms}
     settings = {"arms": shapes, "epochs": epochs, **split_settings(dataset, recipe, splits, fabric)}
-    asked: dict[str, Json] = {**settings, "seeds": list(seeds)} | ({"fractions": list(parts)} if parts else {})
+    asked: dict[str, Json] = {**settings, "seeds": list(seeds)}
+    if parts:
+        asked["fractions"] = list(parts)
     run = open_run(out, kind="comparison", settings=asked, resume=resume)
     setup = Setup(
         arms=arms,
         rates=(recipe.cnn or recipe.rates, recipe.transformer or recipe.rates),
         recipe=recipe,
         epochs=epochs,
+        seeds=seeds,
         dataset=dataset,
         class_names=train.class_names,
         train_images=len(train),
         test_images=len(splits.test),
         tuned=chosen,
     )
-    trained = train_all(setup, splits, seeds, run, settings=settings, fabric=fabric, watch=watch)
-    with_parts = train_parts(setup, parts, seeds, run, settings=settings, fabric=fabric, watch=watch)
+    trained = train_all(setup, splits, run, settings=settings, fabric=fabric, watch=watch)
+    with_parts = train_parts(setup, parts, run, settings=settings, fabric=fabric, watch=watch)
     return conclude(setup, trained, with_parts, run, device=device_name(fabric))
 
 
@@ -164,11 +168,10 @@ def load_splits(dataset: str, recipe: Recipe, data_root: Path | str | None, watc
     whole = load_image_set(dataset, "train", data_root=data_root, watch=watch)
     test = load_image_set(dataset, "test", data_root=data_root, watch=watch)
     whole.required_labels()
-    test.required_labels()
-    if (whole.class_names, whole.image_size) != (test.class_names, test.image_size):
+    check_same_classes(whole, test)
+    if whole.image_size != test.image_size:
         raise DataError(
-            f"the splits of {dataset} do not fit: train has {whole.num_classes} classes at {whole.image_size} px, "
-            f"test has {test.num_classes} at {test.image_size} px; both want the same classes and size"
+            f"{dataset}: training images have {whole.image_size} px and test images {test.image_size} px; resize one"
         )
     if len(whole) < 2 or not len(test):
         raise DataError(f"{dataset} has {len(whole)} training and {len(test)} test images; it wants 2 and 1 at least")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from lightning_fabric import Fabric
 
 from nndl_suite.comparison.arm import Splits
-from nndl_suite.comparison.arm_summary import Measure, measure
+from nndl_suite.comparison.measures import Measure, share, signed
 from nndl_suite.comparison.setup import Setup
 from nndl_suite.comparison.trainings import Trained, train_all
 from nndl_suite.data.subsets import nested_subset, subset_size
@@ -51,7 +51,6 @@ def cut(splits: Splits, fractions: Sequence[float], *, batch_size: int) -> dict[
 def train_parts(
     setup: Setup,
     parts: Mapping[float, Splits],
-    seeds: Sequence[int],
     run: RunFolder,
     *,
     settings: Mapping[str, Json],
@@ -66,7 +65,6 @@ def train_parts(
         fraction: train_all(
             setup,
             part,
-            seeds,
             RunFolder(run.path / "fractions" / f"{fraction:g}"),
             settings={**settings, "fraction": fraction, "train_images": len(part.train)},
             fabric=fabric,
@@ -93,6 +91,6 @@ def _point(fraction: float, trained: Trained, train_images: int) -> CurvePoint |
     return CurvePoint(
         fraction=fraction,
         images=round(fraction * train_images),
-        arms=(measure(first), measure(second)),
-        difference=measure([after - before for before, after in zip(first, second, strict=True)]),
+        arms=(share(first), share(second)),
+        difference=signed([after - before for before, after in zip(first, second, strict=True)]),
     )

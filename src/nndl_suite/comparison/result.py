@@ -7,10 +7,12 @@ from statistics import fmean
 from typing import Literal
 
 from nndl_suite.comparison.architectures import flops_by_stage
-from nndl_suite.comparison.arm_summary import Arm, by_superclass, mean_by_class, summarise_arm
+from nndl_suite.comparison.arm_summary import Arm, by_superclass, summarise_arm
 from nndl_suite.comparison.crossing import Budget, Crossing, crossings, mean_curve
 from nndl_suite.comparison.learning_curve import CurvePoint, learning_curve
+from nndl_suite.comparison.measures import Measure, Measures, paired_measures, signed
 from nndl_suite.comparison.recipe import Recipe
+from nndl_suite.comparison.scores import NetworkScores
 from nndl_suite.comparison.setup import Setup
 from nndl_suite.comparison.trainings import Failure, Trained
 from nndl_suite.comparison.tuned import Tuned
@@ -18,7 +20,7 @@ from nndl_suite.data.cifar100_superclasses import superclass_indices
 from nndl_suite.errors import TrainingError
 from nndl_suite.report import words
 from nndl_suite.training.files import Json
-from nndl_suite.training.intervals import Interval, student_interval
+from nndl_suite.training.intervals import Interval
 from nndl_suite.training.runs import RunFolder
 
 Interpretation = Literal["student-t over seeds", "wilson over test images"]
@@ -31,10 +33,12 @@ class Difference:
     mean: float
     ci95: Interval | None
     """Student's t over seeds; None for one seed, which says nothing about seeds."""
-    per_class: tuple[float | None, ...]
-    """By label, mean over seeds; None for a class without test images."""
-    per_superclass: Mapping[str, float]
-    """Mean over seeds; empty unless the classes are CIFAR-100's."""
+    measures: Measures
+    """Differences too, paired by seed."""
+    per_class: tuple[Measure | None, ...]
+    """By label; None for a class without test images. Of many intervals one in twenty leaves out 0 by chance."""
+    per_superclass: Mapping[str, Measure]
+    """Empty unless the classes are CIFAR-100's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +108,7 @@ def conclude(
         "failures": [asdict(failure) for failure in failures],
         "device": device,
     }
-    run.finish("comparison", seconds=seconds, seed=_first_seed(trained), fields=fields | _circumstances(setup))
+    run.finish("comparison", seconds=seconds, seed=setup.seeds[0], fields=fields | _circumstances(setup))
     if failures or first is None or second is None or difference is None:
         raise _failed(setup, trained, failures, run.path)
     return ComparisonResult(
@@ -153,18 +157,29 @@ def _difference(setup: Setup, trained: Trained) -> Difference | None:
     seeds = [seed for seed in cnn if seed in transformer]
     if not seeds:
         return None
-    before, after = [cnn[seed].network for seed in seeds], [transformer[seed].network for seed in seeds]
-    paired = [two.test_accuracy - one.test_accuracy for one, two in zip(before, after, strict=True)]
-    per_class = tuple(
-        None if one is None or two is None else two - one
-        for one, two in zip(mean_by_class(before), mean_by_class(after), strict=True)
-    )
+    pairs = [(cnn[seed].network, transformer[seed].network) for seed in seeds]
+    accuracy = signed([after.test_accuracy - before.test_accuracy for before, after in pairs])
+    per_class = [_class_differences(before, after) for before, after in pairs]
+    groups = superclass_indices(setup.class_names)
+    per_superclass = [by_superclass(differences, groups) for differences in per_class]
     return Difference(
-        mean=fmean(paired),
-        ci95=student_interval(paired) if len(paired) > 1 else None,
-        per_class=per_class,
-        per_superclass=by_superclass(per_class, superclass_indices(setup.class_names)),
+        mean=accuracy.mean,
+        ci95=accuracy.ci95,
+        measures=paired_measures(pairs),
+        per_class=tuple(
+            None if values[0] is None else signed([value for value in values if value is not None])
+            for values in zip(*per_class, strict=True)
+        ),
+        per_superclass={name: signed([of_seed[name] for of_seed in per_superclass]) for name in per_superclass[0]},
     )
+
+
+def _class_differences(cnn: NetworkScores, transformer: NetworkScores) -> list[float | None]:
+    """None for a class without test images, which both arms lack alike."""
+    return [
+        None if before is None or after is None else after - before
+        for before, after in zip(cnn.per_class, transformer.per_class, strict=True)
+    ]
 
 
 def _sentence(setup: Setup, trained: Trained, difference: Difference | None) -> Sentence:
@@ -189,10 +204,6 @@ def _arm_json(setup: Setup, side: int, arm: Arm | None) -> Json:
     }
     missing: dict[str, Json] = dict.fromkeys(("mean", "ci95", "best_epoch", "seconds", "images_per_second"))
     return {**size, "seeds": [], "test_accuracy": [], **missing, "chosen": asdict(setup.rates[side])}
-
-
-def _first_seed(trained: Trained) -> int:
-    return min((*trained.scores[0], *trained.scores[1], *(failure.seed for failure in trained.failures)))
 
 
 def _failed(setup: Setup, trained: Trained, failures: Sequence[Failure], out: Path) -> TrainingError:

@@ -105,7 +105,7 @@ def score_network(
             corrupted[name] += (predict(copies).argmax(dim=1) == batch.labels).sum()
     of_clean = torch.cat(logits)
     if not of_clean.isfinite().all():
-        raise TrainingError("the trained network's answers are not finite; lower the learning rate")
+        raise TrainingError("the trained network answers test images with numbers that are not finite")
     labels = test.required_labels().to(of_clean.device)
     accuracy = (of_clean.argmax(dim=1) == labels).double().mean().item()
     seen = accuracy_and_loss(predict, _sample(train, most=len(test)), batch_size=batch_size, device=device)

@@ -16,6 +16,8 @@ class Setup:
     rates: tuple[Rates, Rates]
     recipe: Recipe
     epochs: int
+    seeds: tuple[int, ...]
+    """One training of each arm per seed."""
     dataset: str
     class_names: tuple[str, ...]
     train_images: int

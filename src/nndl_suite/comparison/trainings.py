@@ -39,7 +39,6 @@ class Trained:
 def train_all(
     setup: Setup,
     splits: Splits,
-    seeds: Sequence[int],
     run: RunFolder,
     *,
     settings: Mapping[str, Json],
@@ -53,7 +52,6 @@ def train_all(
     Args:
         setup: The arms, their rates and the recipe.
         splits: The images.
-        seeds: One training of each arm per seed.
         run: The comparison's folder.
         settings: Everything else that decides a training's outcome, for its `config.json`.
         fabric: Where to train.
@@ -67,7 +65,7 @@ def train_all(
     logs: tuple[list[Log], list[Log]] = ([], [])
     failures: list[Failure] = []
     # Seed by seed, so that a comparison that is stopped early has pairs.
-    trainings = [(seed, side) for seed in seeds for side in (0, 1)]
+    trainings = [(seed, side) for seed in setup.seeds for side in (0, 1)]
     for count, (seed, side) in enumerate(trainings, start=1):
         arm, rates = setup.arms[side], setup.rates[side]
         arm_run = open_run(
@@ -84,9 +82,14 @@ def train_all(
             try:
                 score = train_arm(training, splits, arm_run, stage=stage, epochs=setup.epochs, watch=watch)
             except TrainingError as error:
-                failures.append(Failure(arm=arm.name, seed=seed, reason=str(error)))
+                failures.append(Failure(arm=arm.name, seed=seed, reason=_told(str(error), stage)))
                 continue
             arm_run.finish("arm", seconds=score.seconds, seed=seed, fields=arm_fields(score))
         scores[side][seed] = score
         logs[side].append(arm_run.metrics())
     return Trained(scores=scores, logs=logs, failures=tuple(failures))
+
+
+def _told(reason: str, stage: str) -> str:
+    """With the arm and the seed, which the loop says and the scoring does not know."""
+    return reason if reason.startswith(stage) else f"{stage}: {reason}; lower the learning rate"

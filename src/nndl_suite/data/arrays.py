@@ -46,7 +46,8 @@ def read_archive(file: Path, image_size: int | None) -> ImageSet:
     if labels is not None and (labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer)):
         raise DataError(f"{file}: labels must be integers [{len(images)}], found {labels.dtype} {list(labels.shape)}")
     if labels is not None and labels.min() < 0:
-        raise DataError(f"{file}: labels must be >= 0, found {labels.min()} in row {labels.argmin()}")
+        row = int((labels < 0).argmax())
+        raise DataError(f"{file}: labels must be >= 0, found {labels[row]} in row {row}; mend or remove that row")
     names = _class_names(file, labels, arrays.get("class_names"))
     pixels = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
     return resident_set(
@@ -64,10 +65,11 @@ def _class_names(file: Path, labels: np.ndarray | None, names: np.ndarray | None
     if names is None:
         return [str(i) for i in range(needed)]
     if names.ndim != 1:
-        raise DataError(f"{file}: class_names must be one list of names, found {list(names.shape)}")
+        raise DataError(f"{file}: class_names must name all {needed} classes in one row, found {list(names.shape)}")
     if len(names) < needed:
+        row = int((labels >= len(names)).argmax())
         raise DataError(
-            f"{file}: label {labels.max()} in row {labels.argmax()} is outside the {len(names)} class_names; "
-            f"name all {needed} classes, or mend the label"
+            f"{file}: labels must be in [0, {len(names)}), as class_names names that many, found {labels[row]} in row "
+            f"{row}; mend the label, or name all {needed} classes"
         )
     return [str(name) for name in names]

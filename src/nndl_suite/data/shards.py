@@ -218,7 +218,11 @@ def _classes(name: str, labels: Sequence[int | str | None], file: Path) -> tuple
         most = max(numbers)
         if min(numbers) < 0 or (listed is not None and most >= len(listed)):
             kept = f"in [0, {len(listed)}), as {file} names that many" if listed is not None else ">= 0"
-            raise DataError(f"{name}: labels must be {kept}, found {min(numbers)} to {most}")
+            first = next(i for i, label in enumerate(numbers) if label < 0 or label >= len(listed or range(most + 1)))
+            raise DataError(
+                f"{name}: labels must be {kept}, found {min(numbers)} to {most}; the first is {numbers[first]}, of "
+                f"image {first} (from 0, in the order of the shards)"
+            )
         return numbers, listed if listed is not None else [str(i) for i in range(most + 1)]
     words = [str(label) for label in told]
     names = listed if listed is not None else sorted(set(words))

@@ -29,11 +29,11 @@ Show = Callable[[float], str]
 
 _SHOWN_CLASSES = 20
 _MEASURES = (
-    ("top5", "top-5 accuracy"),
-    ("train_accuracy", "accuracy on training images"),
-    ("gap", "gap to the test images"),
-    ("corrupted", "accuracy on corrupted images"),
-    ("ece", "calibration error (ECE)"),
+    ("top5", "top-5"),
+    ("train_accuracy", "on training images"),
+    ("gap", "gap to test images"),
+    ("corrupted", "on corrupted images"),
+    ("ece", "ECE"),
 )
 
 
@@ -48,25 +48,26 @@ class Cell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasureRow:
-    """One measure of both arms."""
+    """One measure of both arms, and their paired difference."""
 
     label: str
     cells: tuple[Cell, ...]
-    """By arm."""
+    """By arm, then the second minus the first."""
 
 
 def measure_rows(result: Result) -> tuple[MeasureRow, ...]:
-    """What is measured beside accuracy, arm by arm; empty unless both have scores."""
-    arms = _arms(result)
-    if not all(arm["seeds"] for arm in arms):
+    """What is measured beside accuracy, arm by arm; empty unless both have scores for one seed."""
+    if result["difference"] is None:
         return ()
-    rows = [
-        MeasureRow(label=label, cells=tuple(_cell(as_object(arm[key]), words.percent) for arm in arms))
-        for key, label in _MEASURES
-        if all(arm[key] is not None for arm in arms)
-    ]
-    nll = tuple(_cell(as_object(arm["nll"]), lambda value: f"{value:.3f}") for arm in arms)
-    return (*rows, MeasureRow(label="negative log-likelihood (nats)", cells=nll))
+    arms = [as_object(arm["measures"]) for arm in _arms(result)]
+    difference = as_object(as_object(result["difference"])["measures"])
+
+    def row(key: str, label: str, show: Show, show_signed: Show) -> MeasureRow:
+        cells = [*(_cell(as_object(arm[key]), show) for arm in arms), _cell(as_object(difference[key]), show_signed)]
+        return MeasureRow(label=label, cells=tuple(cells))
+
+    rows = [row(key, label, words.percent, words.points) for key, label in _MEASURES if difference[key] is not None]
+    return (*rows, row("nll", "NLL (nats)", "{:.3f}".format, "{:+.3f}".format))
 
 
 def comparison_pictures(result: Result | None, folder: Path) -> tuple[Picture, ...]:
@@ -74,16 +75,17 @@ def comparison_pictures(result: Result | None, folder: Path) -> tuple[Picture, .
     pictures = list(_log_curves(_logs_by_arm(folder / "arms"), result))
     if result is None:
         return tuple(pictures)
-    arms = [arm for arm in _arms(result) if arm["seeds"]]
-    if len(arms) == 2:
+    arms = _arms(result)
+    coloured = [(colour, arm) for colour, arm in enumerate(arms) if arm["seeds"]]
+    if len(coloured) == 2:
         pictures += _budget_curves(arms, as_object(result["crossing"]))
-    if arms:
+    if coloured:
         rows = [
             Estimate(label=str(arm["name"]), mean=as_number(arm["mean"]), ci95=as_interval(arm["ci95"]), colour=colour)
-            for colour, arm in enumerate(arms)
+            for colour, arm in coloured
         ]
         pictures.append(interval_picture(rows, "test accuracy"))
-        pictures.append(_corruptions_picture(arms))
+        pictures.append(_corruptions_picture(coloured))
     if result.get("learning_curve"):
         pictures.append(_learning_curve(result))
     if result["difference"] is not None:
@@ -93,9 +95,8 @@ def comparison_pictures(result: Result | None, folder: Path) -> tuple[Picture, .
 
 def _cell(measure: dict[str, Json], show: Show) -> Cell:
     ci95 = as_interval(measure["ci95"])
-    return Cell(
-        mean=show(as_number(measure["mean"])), interval="" if ci95 is None else f"{show(ci95[0])} to {show(ci95[1])}"
-    )
+    interval = "" if ci95 is None else f"{show(ci95[0]).removesuffix(' %')} to {show(ci95[1])}"
+    return Cell(mean=show(as_number(measure["mean"])), interval=interval)
 
 
 def _arms(result: Result) -> list[dict[str, Json]]:
@@ -190,7 +191,7 @@ def _crossing_place(crossing: dict[str, Json], budget: str) -> float | None:
 
 def _crossing_told(crossing: dict[str, Json], budget: str, place: Show) -> str:
     if crossing[budget] is None:
-        return " The curves do not change places."
+        return " As far as both go, neither overtakes the other for good."
     found = as_object(crossing[budget])
     return (
         f" From {place(as_number(found['at']))} on (dotted) {found['leader']} stays ahead, "
@@ -219,15 +220,16 @@ def _gaps(points: Sequence[dict[str, Json]]) -> list[tuple[float, float]]:
     return [(as_number(point["images"]), as_number(as_object(point["difference"])["mean"])) for point in points]
 
 
-def _corruptions_picture(arms: Sequence[dict[str, Json]]) -> Picture:
-    names = list(as_object(arms[0]["corruptions"]))
+def _corruptions_picture(arms: Sequence[tuple[int, dict[str, Json]]]) -> Picture:
+    """Of arms with their colours."""
+    names = list(as_object(arms[0][1]["corruptions"]))
     series = [
         Differences(
             label=str(arm["name"]),
             colour=colour,
             values=[as_number(arm["mean"]), *(as_number(as_object(arm["corruptions"])[name]) for name in names)],
         )
-        for colour, arm in enumerate(arms)
+        for colour, arm in arms
     ]
     rows = ["as they are", *names]
     told = "; ".join(
@@ -244,25 +246,36 @@ def _corruptions_picture(arms: Sequence[dict[str, Json]]) -> Picture:
 def _difference_pictures(result: Result) -> Iterable[Picture]:
     """By superclass where there are some, else by class, the greatest and the least if there are many."""
     difference = as_object(result["difference"])
-    groups = {name: as_number(value) for name, value in as_object(difference["per_superclass"]).items()}
+    groups = {name: as_object(value) for name, value in as_object(difference["per_superclass"]).items()}
     what = "superclass" if groups else "class"
     if not groups:
         names = [str(name) for name in cast(list[Json], result["class_names"])]
         values = cast(list[Json], difference["per_class"])
-        groups = {name: as_number(value) for name, value in zip(names, values, strict=True) if value is not None}
-    labels = sorted(groups, key=lambda label: -groups[label])
+        groups = {name: as_object(value) for name, value in zip(names, values, strict=True) if value is not None}
+    means = {label: as_number(value["mean"]) for label, value in groups.items()}
+    labels = sorted(groups, key=lambda label: -means[label])
     shown = "" if len(labels) <= _SHOWN_CLASSES else f", the {_SHOWN_CLASSES // 2} greatest and least of {len(labels)}"
     if shown:
         labels = labels[: _SHOWN_CLASSES // 2] + labels[-_SHOWN_CLASSES // 2 :]
     if labels:
         cnn, transformer = (str(arm["name"]) for arm in _arms(result))
-        series = Differences(label=f"{transformer} minus {cnn}", colour=1, values=[groups[label] for label in labels])
-        told = "; ".join(f"{label} {words.points(groups[label])}" for label in labels)
+        intervals = [as_interval(groups[label]["ci95"]) for label in labels]
+        series = Differences(
+            label=f"{transformer} minus {cnn}",
+            colour=1,
+            values=[means[label] for label in labels],
+            ci95=intervals,
+        )
+        told = "; ".join(f"{label} {words.points(means[label])}" for label in labels)
+        how = (
+            "mean over paired seeds with its 95 % interval; of so many intervals one in twenty leaves out 0 by chance."
+            if any(intervals)
+            else "one seed, so without intervals: a look and not a finding."
+        )
         yield Picture(
             svg=Markup(differences(labels, [series], x=f"{transformer} minus {cnn}, points")),  # noqa: S704 - as above
             alt=f"{transformer} minus {cnn} by {what}, in points: {told}.",
-            caption=f"Difference of test accuracy by {what}{shown}, mean over paired seeds; without intervals, "
-            f"so a look and not a finding.",
+            caption=f"Difference of test accuracy by {what}{shown}: {how}",
         )
 
 

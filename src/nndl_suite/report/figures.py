@@ -57,6 +57,8 @@ class Differences:
     label: str
     colour: int
     values: Sequence[float]
+    ci95: Sequence[tuple[float, float] | None] = ()
+    """One for each value, or none at all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +143,9 @@ def shares(labels: Sequence[str], series: Sequence[Differences], *, x: str) -> s
 def _dots(axes: Axes, labels: Sequence[str], series: Sequence[Differences]) -> None:
     for one in series:
         colour = PALETTE[one.colour % len(PALETTE)]
+        for place, interval in enumerate(one.ci95):
+            if interval is not None:
+                axes.plot(interval, (place, place), color=colour, linewidth=1.6, alpha=0.6, solid_capstyle="butt")
         axes.plot(one.values, range(len(labels)), linestyle="none", marker="o", color=colour, label=one.label)
     axes.set_yticks(range(len(labels)), list(labels))
     axes.set_ylim(len(labels) - 0.5, -0.5)
