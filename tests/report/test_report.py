@@ -87,7 +87,12 @@ def _arm(name, mean, seeds):
 
 
 def _comparison(root, *, seeds=(0, 1), ci95=(-0.01, 0.05), finished=True, superclasses=None, failed=False):
-    run = open_run(root / "cmp", kind="comparison", settings={"recipe": {"batch_size": 256}}, resume=False)
+    run = open_run(
+        root / "cmp",
+        kind="comparison",
+        settings={"recipe": {"batch_size": 256}, "arms": {"resnet18": "", "vit": ""}},
+        resume=False,
+    )
     arms = []
     for name, mean in (("resnet18", 0.71), ("vit", 0.73)):
         for seed in seeds:
@@ -318,6 +323,15 @@ def test_an_unfinished_comparison_shows_its_curves(tmp_path):
     html, page = _page([_comparison(tmp_path, finished=False)], tmp_path)
     assert "Unfinished:" in page.text
     assert html.count("<svg") == 2
+
+
+def test_arms_keep_their_colours_whatever_their_files_dates(tmp_path):
+    run = open_run(tmp_path / "cmp", kind="comparison", settings={"arms": {"zeta": "", "alpha": ""}}, resume=False)
+    for name in ("alpha", "zeta"):
+        arm = open_run(run.path / "arms" / f"{name}-seed0", kind="arm", settings={}, resume=False)
+        arm.log({"step": 1, "seconds": 1.0, "loss": 1.0, "epoch": 1, "val_accuracy": 0.25})
+    html, _ = _page([run.path], tmp_path)
+    assert "zeta goes from 25.00 % to 25.00 %; alpha goes" in html
 
 
 def test_same_runs_same_page(all_runs, tmp_path):

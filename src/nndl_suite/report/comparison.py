@@ -72,7 +72,7 @@ def measure_rows(result: Result) -> tuple[MeasureRow, ...]:
 
 def comparison_pictures(result: Result | None, folder: Path) -> tuple[Picture, ...]:
     """All drawings of a comparison; of one that is unfinished, the curves of its logs."""
-    pictures = list(_log_curves(_logs_by_arm(folder / "arms"), result))
+    pictures = list(_log_curves(_logs_by_arm(folder), result))
     if result is None:
         return tuple(pictures)
     arms = _arms(result)
@@ -103,14 +103,14 @@ def _arms(result: Result) -> list[dict[str, Json]]:
     return [as_object(arm) for arm in cast(list[Json], result["arms"])]
 
 
-def _logs_by_arm(folder: Path) -> dict[str, list[Metrics]]:
-    """The logs of all seeds by the arm's name, in the order in which the arms were begun."""
-    logs: dict[str, list[Metrics]] = {}
-    folders = [path for path in folder.glob("*-seed*") if (path / "config.json").is_file()]
-    for path in sorted(folders, key=lambda path: ((path / "config.json").stat().st_mtime_ns, path.name)):
+def _logs_by_arm(run: Path) -> dict[str, list[Metrics]]:
+    """The logs of all seeds by the arm's name, in the order of the run's settings."""
+    named = list(as_object(as_object(RunFolder(run).config().get("settings")).get("arms")))
+    logs: dict[str, list[Metrics]] = {name: [] for name in named}
+    for path in sorted(path for path in (run / "arms").glob("*-seed*") if (path / "config.json").is_file()):
         name = re.sub(r"-seed-?\d+$", "", path.name)
         logs.setdefault(name, []).append(RunFolder(path).metrics())
-    return logs
+    return {name: seeds for name, seeds in logs.items() if seeds}
 
 
 def _log_curves(logs: dict[str, list[Metrics]], result: Result | None) -> Iterable[Picture]:
