@@ -30,9 +30,10 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from nndl_suite.comparison.architectures import Architecture, resolve_arms
-from nndl_suite.comparison.arm import ArmTraining, Splits
+from nndl_suite.comparison.arm import ArmTraining
 from nndl_suite.comparison.optimisers import make_optimiser
 from nndl_suite.comparison.recipe import Recipe
+from nndl_suite.comparison.splits import Splits
 from nndl_suite.data.catalog import load_image_set
 from nndl_suite.data.image_set import ImageSet, ResidentImages, resident_set
 from nndl_suite.errors import DataError

@@ -6,8 +6,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from nndl_suite.comparison.architectures import Architecture, check_sizes, resolve_arms
-from nndl_suite.comparison.arm import ArmTraining, Splits
+from nndl_suite.comparison.arm import ArmTraining
 from nndl_suite.comparison.recipe import Rates, Recipe
+from nndl_suite.comparison.splits import Splits
 from nndl_suite.comparison.training_images import augment, resized
 from nndl_suite.comparison.vit import vit_of_kind
 from nndl_suite.comparison.whitened_cnn import WhitenedCNN

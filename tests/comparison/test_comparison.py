@@ -15,10 +15,10 @@ from nndl_suite.comparison.architectures import resolve_arms
 from nndl_suite.comparison.arm import ArmTraining
 from nndl_suite.comparison.comparison import (
     compare_architectures,
-    load_splits,
     plan_comparison,
 )
 from nndl_suite.comparison.recipe import Rates, Recipe
+from nndl_suite.comparison.splits import load_splits
 from nndl_suite.errors import ConfigError, DataError, Interrupted, NndlError, RunError, TrainingError
 from nndl_suite.report.page import write_report
 from nndl_suite.training.checkpoints import equal_states, load_newest
@@ -181,6 +181,7 @@ import sys
 from nndl_suite.comparison import arm
 from nndl_suite.comparison.comparison import compare_architectures
 from nndl_suite.comparison.recipe import Rates, Recipe
+from nndl_suite.comparison.splits import load_splits
 from nndl_suite.training.loop import LoopSettings
 def often(**settings):
     return LoopSettings(**settings, checkpoint_seconds=0.05, log_every=1)

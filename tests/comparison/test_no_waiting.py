@@ -18,8 +18,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from nndl_suite.comparison.architectures import resolve_arms
-from nndl_suite.comparison.arm import ArmTraining, Splits
+from nndl_suite.comparison.arm import ArmTraining
 from nndl_suite.comparison.recipe import Recipe
+from nndl_suite.comparison.splits import Splits
 from nndl_suite.data.batches import in_order
 from nndl_suite.data.image_set import ImageSet, ResidentImages
 from nndl_suite.models.normalisation import IMAGENET

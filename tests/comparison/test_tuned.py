@@ -8,8 +8,8 @@ import pytest
 
 from nndl_suite.comparison.architectures import resolve_arms
 from nndl_suite.comparison.comparison import compare_architectures
-from nndl_suite.comparison.held_out import training_splits
 from nndl_suite.comparison.recipe import Rates, Recipe
+from nndl_suite.comparison.splits import training_splits
 from nndl_suite.comparison.tuned import read_tuned
 from nndl_suite.data.catalog import load_image_set
 from nndl_suite.errors import ConfigError, RunError

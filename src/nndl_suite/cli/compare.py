@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from nndl_suite.cli.options import AsJson, DataRoot, DeviceName, PrecisionName, RecipeName, Resume, Seed, listed
+from nndl_suite.cli.options import (
+    AsJson,
+    DataRoot,
+    DeviceName,
+    MatchName,
+    PrecisionName,
+    RecipeName,
+    Resume,
+    Seed,
+    listed,
+)
 from nndl_suite.cli.results import show_result
 from nndl_suite.cli.screen import print_json, print_table, progress
 
@@ -36,9 +46,7 @@ def compare(
             "or course-vit, or any timm model.",
         ),
     ] = "vit",
-    match: Annotated[
-        Literal["parameters", "flops"], typer.Option("--match", help="What a matched transformer has as much of.")
-    ] = "parameters",
+    match: MatchName = "parameters",
     recipe: RecipeName = "default",
     epochs: Annotated[int, typer.Option("--epochs", min=1)] = 100,
     seeds: Annotated[int, typer.Option("--seeds", help="How many runs of each arm.", min=1)] = 3,

@@ -27,6 +27,10 @@ DataRoot = Annotated[
     Path | None,
     typer.Option("--data-root", help="Where named data sets lie; else NNDL_SUITE_DATA, else the user's cache."),
 ]
+AsLargeAs = Annotated[str, typer.Option("--cnn", help="The network that a vit, vit-pool, … is made as large as.")]
+MatchName = Annotated[
+    Literal["parameters", "flops"], typer.Option("--match", help="What a vit that is made to measure has as much of.")
+]
 RecipeName = Annotated[
     str, typer.Option("--recipe", help="default, speed or course-2024, or a JSON file of a recipe's settings.")
 ]

@@ -1,10 +1,22 @@
 """`nndl-suite train`: one architecture by itself."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from nndl_suite.cli.options import AsJson, DataRoot, Dataset, DeviceName, Out, PrecisionName, RecipeName, Resume, Seed
+from nndl_suite.cli.options import (
+    AsJson,
+    AsLargeAs,
+    DataRoot,
+    Dataset,
+    DeviceName,
+    MatchName,
+    Out,
+    PrecisionName,
+    RecipeName,
+    Resume,
+    Seed,
+)
 from nndl_suite.cli.results import show_result
 from nndl_suite.cli.screen import progress
 
@@ -18,12 +30,8 @@ def train(
     dataset: Dataset = "cifar100",
     recipe: RecipeName = "speed",
     epochs: Annotated[int, typer.Option("--epochs", min=1)] = 16,
-    beside: Annotated[
-        str, typer.Option("--beside", help="The CNN that a vit, vit-pool, … is made as large as.")
-    ] = "resnet18",
-    match: Annotated[
-        Literal["parameters", "flops"], typer.Option("--match", help="What such a vit has as much of.")
-    ] = "parameters",
+    cnn: AsLargeAs = "resnet18",
+    match: MatchName = "parameters",
     seed: Seed = 0,
     device: DeviceName = "auto",
     precision: PrecisionName = "auto",
@@ -46,7 +54,7 @@ def train(
             epochs=epochs,
             out=out,
             recipe=chosen,
-            beside=beside,
+            cnn=cnn,
             match=match,
             seed=seed,
             data_root=data_root,

@@ -1,10 +1,22 @@
 """`nndl-suite tune`: the rates of one arm of a comparison."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from nndl_suite.cli.options import AsJson, DataRoot, Dataset, DeviceName, Out, PrecisionName, RecipeName, Resume, Seed
+from nndl_suite.cli.options import (
+    AsJson,
+    AsLargeAs,
+    DataRoot,
+    Dataset,
+    DeviceName,
+    MatchName,
+    Out,
+    PrecisionName,
+    RecipeName,
+    Resume,
+    Seed,
+)
 from nndl_suite.cli.results import show_result
 from nndl_suite.cli.screen import progress
 
@@ -26,12 +38,8 @@ def tune(
         ),
     ] = None,
     recipe: RecipeName = "default",
-    cnn: Annotated[
-        str, typer.Option("--cnn", help="The network that an arm which is made to measure is as large as.")
-    ] = "resnet18",
-    match: Annotated[
-        Literal["parameters", "flops"], typer.Option("--match", help="What such an arm has as much of.")
-    ] = "parameters",
+    cnn: AsLargeAs = "resnet18",
+    match: MatchName = "parameters",
     storage: Annotated[
         str | None,
         typer.Option(

@@ -2,7 +2,6 @@
 
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -13,11 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nndl_suite.comparison.architectures import Architecture
-from nndl_suite.comparison.held_out import TrainingSplits
 from nndl_suite.comparison.optimisers import make_optimiser
 from nndl_suite.comparison.recipe import Rates, Recipe
 from nndl_suite.comparison.recipe_mix import mix_of
 from nndl_suite.comparison.scores import ArmScore, NetworkScores, Predict, accuracy_and_loss, score_network
+from nndl_suite.comparison.splits import Splits, TrainingSplits
 from nndl_suite.comparison.training_images import augment, resized
 from nndl_suite.comparison.whitened_cnn import FitsImages
 from nndl_suite.data.batches import Batches
@@ -30,13 +29,6 @@ from nndl_suite.training.seeds import derived_seed, generator_for, isolated_rng
 from nndl_suite.training.watch import Watcher, ignore
 
 _FITTED_ON = 2000  # images, of which a first layer may be made
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Splits(TrainingSplits):
-    """All three parts of a labelled set."""
-
-    test: ImageSet
 
 
 class ArmTraining:

@@ -1,26 +1,21 @@
 """CNN or Transformer: equal parameters, one recipe, several seeds, and the interval of the paired difference."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from lightning_fabric import Fabric
-
 from nndl_suite.comparison.architectures import Architecture, check_sizes, resolve_arms
-from nndl_suite.comparison.arm import Splits
-from nndl_suite.comparison.held_out import training_splits
 from nndl_suite.comparison.learning_curve import cut, train_parts
 from nndl_suite.comparison.matching import Match
 from nndl_suite.comparison.recipe import DEFAULT_RECIPE, Recipe
 from nndl_suite.comparison.result import ComparisonResult, conclude
 from nndl_suite.comparison.setup import Setup
+from nndl_suite.comparison.splits import load_splits, split_settings
 from nndl_suite.comparison.trainings import train_all
 from nndl_suite.comparison.tuned import read_tuned
 from nndl_suite.data.catalog import load_image_set
-from nndl_suite.data.classes import check_same_classes
-from nndl_suite.errors import ConfigError, DataError
-from nndl_suite.training.fabric import Device, Precision, make_fabric
+from nndl_suite.errors import ConfigError
+from nndl_suite.training.fabric import Device, Precision, device_name, make_fabric
 from nndl_suite.training.files import Json
 from nndl_suite.training.runs import open_run
 from nndl_suite.training.watch import Watcher, ignore
@@ -157,46 +152,3 @@ def _checked(seeds: Sequence[int], epochs: int) -> tuple[int, ...]:
     if not seeds or len(set(seeds)) != len(seeds):
         raise ConfigError(f"seeds must be one or more different numbers, got {list(seeds)}")
     return tuple(seeds)
-
-
-def load_splits(dataset: str, recipe: Recipe, data_root: Path | str | None, watch: Watcher) -> Splits:
-    """A labelled set, a tenth of its training images held out, the same always.
-
-    Raises:
-        DataError: it is missing, has no labels, or its splits do not fit each other.
-    """
-    whole = load_image_set(dataset, "train", data_root=data_root, watch=watch)
-    test = load_image_set(dataset, "test", data_root=data_root, watch=watch)
-    whole.required_labels()
-    check_same_classes(whole, test)
-    if whole.image_size != test.image_size:
-        raise DataError(
-            f"{dataset}: training images have {whole.image_size} px and test images {test.image_size} px; resize one"
-        )
-    if len(whole) < 2 or not len(test):
-        raise DataError(f"{dataset} has {len(whole)} training and {len(test)} test images; it wants 2 and 1 at least")
-    seen = training_splits(whole, recipe)
-    return Splits(train=seen.train, val=seen.val, test=test, normalisation=seen.normalisation)
-
-
-def split_settings(dataset: str, recipe: Recipe, splits: Splits, fabric: Fabric) -> dict[str, Json]:
-    """What decides a training's outcome besides its network, rates, epochs and seed, for `config.json`."""
-    return {
-        "dataset": dataset,
-        "train_images": len(splits.train),
-        "val_images": len(splits.val),
-        "test_images": len(splits.test),
-        "fingerprints": [splits.train.fingerprint, splits.val.fingerprint, splits.test.fingerprint],
-        "image_size": splits.train.image_size,
-        "num_classes": splits.train.num_classes,
-        "mean": list(splits.normalisation.mean),
-        "std": list(splits.normalisation.std),
-        "recipe": asdict(recipe),
-        "device": fabric.device.type,
-        "precision": fabric.strategy.precision.precision,
-    }
-
-
-def device_name(fabric: Fabric) -> str:
-    """What the seconds were spent on: "cpu", or the GPU's name."""
-    return torch.cuda.get_device_name(fabric.device) if fabric.device.type == "cuda" else "cpu"

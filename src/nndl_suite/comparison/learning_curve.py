@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 
 from lightning_fabric import Fabric
 
-from nndl_suite.comparison.arm import Splits
 from nndl_suite.comparison.measures import Measure, share, signed
 from nndl_suite.comparison.setup import Setup
+from nndl_suite.comparison.splits import Splits
 from nndl_suite.comparison.trainings import Trained, train_all
 from nndl_suite.data.subsets import nested_subset, subset_size
 from nndl_suite.errors import ConfigError

@@ -8,14 +8,14 @@ from safetensors.torch import save_file
 
 from nndl_suite.comparison.architectures import check_sizes, resolve_arm
 from nndl_suite.comparison.arm import ArmTraining, train_arm
-from nndl_suite.comparison.comparison import device_name, load_splits, split_settings
 from nndl_suite.comparison.matching import Match
 from nndl_suite.comparison.recipe import Rates, Recipe
 from nndl_suite.comparison.recipes import RECIPES
 from nndl_suite.comparison.scores import ArmScore, arm_fields, read_arm_score
+from nndl_suite.comparison.splits import load_splits, split_settings
 from nndl_suite.comparison.vit import VitName
 from nndl_suite.errors import ConfigError
-from nndl_suite.training.fabric import Device, Precision, make_fabric
+from nndl_suite.training.fabric import Device, Precision, device_name, make_fabric
 from nndl_suite.training.files import Json, write_atomically
 from nndl_suite.training.intervals import Interval, wilson_interval
 from nndl_suite.training.runs import open_run
@@ -44,7 +44,7 @@ def train_architecture(  # noqa: PLR0913 - each is a choice of the person who tr
     epochs: int = 16,
     out: Path | str,
     recipe: Recipe = RECIPES["speed"],
-    beside: str = "resnet18",
+    cnn: str = "resnet18",
     match: Match = "parameters",
     seed: int = 0,
     data_root: Path | str | None = None,
@@ -63,7 +63,7 @@ def train_architecture(  # noqa: PLR0913 - each is a choice of the person who tr
         epochs: Passes over the training images.
         out: The run folder.
         recipe: How. Of its rates those of the Transformer for a `VitName` and `course-vit`, else those of the CNN.
-        beside: The CNN that says how large a `VitName` is.
+        cnn: The network that a `VitName` is as large as.
         match: What that ViT has as much of.
         seed: Decides every random draw.
         data_root: Where named sets lie; else `NNDL_SUITE_DATA`, else the user's cache.
@@ -83,7 +83,7 @@ def train_architecture(  # noqa: PLR0913 - each is a choice of the person who tr
         raise ConfigError(f"epochs must be >= 1, got {epochs}")
     splits = load_splits(dataset, recipe, data_root, watch)
     train = splits.train
-    network = resolve_arm(arm, cnn=beside, num_classes=train.num_classes, image_size=train.image_size, match=match)
+    network = resolve_arm(arm, cnn=cnn, num_classes=train.num_classes, image_size=train.image_size, match=match)
     check_sizes(network, recipe.resolutions)
     rates = _rates(arm, recipe)
     fabric = make_fabric(device, precision)

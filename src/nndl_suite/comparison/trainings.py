@@ -5,11 +5,12 @@ from dataclasses import asdict, dataclass
 
 from lightning_fabric import Fabric
 
-from nndl_suite.comparison.arm import ArmTraining, Splits, train_arm
+from nndl_suite.comparison.arm import ArmTraining, train_arm
 from nndl_suite.comparison.arm_summary import SeedScores
 from nndl_suite.comparison.crossing import Log
 from nndl_suite.comparison.scores import ArmScore, arm_fields, read_arm_score
 from nndl_suite.comparison.setup import Setup
+from nndl_suite.comparison.splits import Splits
 from nndl_suite.errors import TrainingError
 from nndl_suite.training.files import Json
 from nndl_suite.training.runs import RunFolder, open_run

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from nndl_suite.comparison.architectures import Architecture
-from nndl_suite.comparison.held_out import TrainingSplits
 from nndl_suite.comparison.recipe import Rates, Recipe
+from nndl_suite.comparison.splits import TrainingSplits
 from nndl_suite.errors import ConfigError, RunError
 from nndl_suite.training.files import Json
 from nndl_suite.training.runs import read_run

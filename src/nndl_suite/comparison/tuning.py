@@ -6,10 +6,10 @@ from pathlib import Path
 
 from nndl_suite.comparison.architectures import check_sizes, resolve_arm
 from nndl_suite.comparison.budget import Budget
-from nndl_suite.comparison.held_out import TrainingSplits, training_splits
 from nndl_suite.comparison.matching import Match
 from nndl_suite.comparison.recipe import DEFAULT_RECIPE, Recipe
 from nndl_suite.comparison.search_space import SearchSpace, check_space, usual_space
+from nndl_suite.comparison.splits import TrainingSplits, training_splits
 from nndl_suite.comparison.study_storage import (
     CountedTPE,
     join_study,

@@ -17,10 +17,10 @@ from nndl_suite.comparison.architectures import Architecture
 from nndl_suite.comparison.arm import ArmTraining
 from nndl_suite.comparison.budget import Budget
 from nndl_suite.comparison.claims import DEATHS, REASON, claim, place, put_back, spent
-from nndl_suite.comparison.held_out import TrainingSplits
 from nndl_suite.comparison.lease import BEAT_SECONDS, SILENT_SECONDS, Vigil, lease
 from nndl_suite.comparison.recipe import Recipe
 from nndl_suite.comparison.search_space import SearchSpace, Settings, suggest, with_settings
+from nndl_suite.comparison.splits import TrainingSplits
 from nndl_suite.comparison.study_storage import check_study
 from nndl_suite.comparison.tuning_result import SECONDS
 from nndl_suite.errors import ConfigError, Interrupted, TrainingError

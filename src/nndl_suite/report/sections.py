@@ -8,8 +8,9 @@ from typing import cast
 
 from nndl_suite.errors import RunError
 from nndl_suite.report import words
-from nndl_suite.report.comparison import MeasureRow, comparison_pictures, measure_rows
+from nndl_suite.report.comparison import comparison_pictures
 from nndl_suite.report.figures import Estimate, Line
+from nndl_suite.report.measure_rows import MeasureRow, measure_rows
 from nndl_suite.report.pictures import (
     Metrics,
     Picture,

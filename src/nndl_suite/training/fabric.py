@@ -29,6 +29,11 @@ def make_fabric(device: Device = "auto", precision: Precision = "auto") -> Fabri
     return fabric
 
 
+def device_name(fabric: Fabric) -> str:
+    """What a run's seconds were spent on: "cpu", or the GPU's name."""
+    return torch.cuda.get_device_name(fabric.device) if fabric.device.type == "cuda" else "cpu"
+
+
 def resolve_device(device: Device) -> torch.device:
     """The device behind a name.
 

@@ -15,15 +15,14 @@ def warmup_cosine(fraction: float, warmup: float) -> float:
 
     Source: SGDR, arXiv 1608.03983 (one cycle), with the linear warm-up of arXiv 1706.02677.
     """
-    if fraction < warmup:
-        return fraction / warmup
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, (fraction - warmup) / (1 - warmup))))
+    return rate_factor("cosine", fraction, warmup)
 
 
 def rate_factor(schedule: ScheduleName, fraction: float, warmup: float) -> float:
-    """The factor on the peak rate by name; all rise alike, and fall as a cosine, as a line, or not at all."""
-    if schedule == "cosine":
-        return warmup_cosine(fraction, warmup)
+    """The factor on the peak rate by name; all rise alike, and fall as half a cosine, as a line, or not at all."""
     if fraction < warmup:
         return fraction / warmup
-    return 1.0 if schedule == "constant" else max(0.0, (1 - fraction) / (1 - warmup))
+    fallen = min(1.0, (fraction - warmup) / (1 - warmup))
+    if schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * fallen))
+    return 1 - fallen if schedule == "linear" else 1.0
