@@ -1,4 +1,4 @@
-"""Both arms tuned with equal budgets, then compared with the rates chosen (about three minutes on two cores)."""
+"""Both arms tuned with equal budgets, then compared with the rates chosen."""
 
 from pathlib import Path
 from tempfile import mkdtemp
