@@ -1,0 +1,1 @@
+"""The radiance field's kernels on tensors: Triton on CUDA, batched torch anywhere else (`chosen` decides)."""
