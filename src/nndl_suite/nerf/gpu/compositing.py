@@ -24,4 +24,4 @@ def composite(
         Colours; the distance at which half the light is stopped, or the last edge; the share of light that the
         samples stop.
     """
-    return kernels("compositing", density).composite(density, rgb, edges, background=background)
+    return kernels("rays", density).composite(density, rgb, edges, background=background)

@@ -1,4 +1,4 @@
-# pyright: basic, reportArgumentType=false, reportGeneralTypeIssues=false
+# pyright: basic, reportArgumentType=false, reportGeneralTypeIssues=false, reportCallIssue=false, reportOperatorIssue=false
 # ruff: noqa: PLR0913
 # Types are Triton's, found when a kernel is compiled; it writes to tensors that it is given.
 """Adam in Triton: reads 4 bytes of an entry that has no gradient, and reads and writes 32 of one that has."""
@@ -19,8 +19,8 @@ def _adam(values, grads, first, second, n, rate, decay, start1, start2, BLOCK: t
     touched = grad != 0.0
     value = tl.load(values + at, mask=touched, other=0.0)
     grad += decay * value
-    m = _BETA1 * tl.load(first + at, mask=touched, other=0.0) + (1 - _BETA1) * grad
-    v = _BETA2 * tl.load(second + at, mask=touched, other=0.0) + (1 - _BETA2) * grad * grad
+    m = tl.load(first + at, mask=touched, other=0.0) * _BETA1 + grad * (1 - _BETA1)
+    v = tl.load(second + at, mask=touched, other=0.0) * _BETA2 + grad * grad * (1 - _BETA2)
     value -= rate * (m * start1) / (tl.sqrt(v * start2) + _EPSILON)
     tl.store(first + at, m, mask=touched)
     tl.store(second + at, v, mask=touched)

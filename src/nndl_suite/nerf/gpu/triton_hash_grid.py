@@ -1,4 +1,4 @@
-# pyright: basic, reportArgumentType=false, reportGeneralTypeIssues=false
+# pyright: basic, reportArgumentType=false, reportGeneralTypeIssues=false, reportCallIssue=false, reportOperatorIssue=false
 # ruff: noqa: PLR0913
 # Types are Triton's, found when a kernel is compiled; it writes to tensors that it is given.
 """Hash encoding in Triton: a program does one level of a block of points.
