@@ -34,7 +34,7 @@ def test_edges_are_those_of_the_cpu(rays: int, samples: int, reach: Reach):
     expected = place_samples(
         Rays(origins.numpy(), directions.numpy()), jitter.numpy(), grid=grid.numpy(), reach=reach, uniform=0.1
     )
-    np.testing.assert_allclose(edges.numpy(), expected.edges, rtol=1e-4)
+    np.testing.assert_allclose(edges.numpy(), expected.edges, rtol=3e-4)  # sums of shares in another order
     np.testing.assert_allclose(points.numpy(), expected.points, atol=1e-4)
     np.testing.assert_allclose(thickness.numpy(), expected.thickness, rtol=1e-4, atol=1e-6)
     assert edges.is_contiguous()

@@ -20,7 +20,7 @@ from nndl_suite.nerf.sampling import Reach
 
 _PRIME_Y, _PRIME_Z = 2654435761, 805459861
 _BETA1, _BETA2, _EPSILON = 0.9, 0.99, 1e-15
-_FLOOR = 1e-3
+FLOOR = 1e-3
 """Share of light below which a ray's samples spread evenly."""
 _THROUGH = 1 / 12
 """The variance of a uniformly random background: the weight of light that passes wrongly."""
@@ -155,8 +155,8 @@ def march(
     shares = torch.cat([torch.ones_like(start), passed], dim=1).diff(dim=1).neg()
     padded = torch.cat([shares[:, :1], shares, shares[:, -1:]], dim=1)
     shares = padded.unfold(1, 3, 1).amax(dim=-1)  # [r, BINS]
-    scale = (1 - uniform) / (shares.sum(dim=1, keepdim=True) + _FLOOR)
-    shares = shares * scale + (uniform + _FLOOR * scale) / BINS
+    scale = (1 - uniform) / (shares.sum(dim=1, keepdim=True) + FLOOR)
+    shares = shares * scale + (uniform + FLOOR * scale) / BINS
     upto = shares.cumsum(dim=1)
     count = jitter.shape[1]
     target = (torch.arange(count, device=grid.device) + jitter) / count

@@ -13,6 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from nndl_suite.nerf.gpu.learning import Rules
+from nndl_suite.nerf.gpu.triton_marching import place_of
 from nndl_suite.nerf.kernels.nets import MAX_LOG_DENSITY
 
 _ELEMENTS = 512
@@ -53,14 +54,9 @@ def _weights(depth):
 
 
 @triton.jit
-def _place_of(distance, knee):
-    return tl.where(distance < knee, 0.5 * distance / knee, 1.0 - 0.5 * knee / distance)
-
-
-@triton.jit
 def _distortion(weights, near, far, knee):
     """See `kernels.composite.distortion`: its value, and half of its gradient with respect to the weights."""
-    first, last = _place_of(near, knee), _place_of(far, knee)
+    first, last = place_of(near, knee), place_of(far, knee)
     middle, width = 0.5 * (first + last), last - first
     left, left_middle = tl.cumsum(weights, axis=1), tl.cumsum(weights * middle, axis=1)
     right = tl.sum(weights, axis=1)[:, None] - left
