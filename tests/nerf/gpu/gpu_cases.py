@@ -61,6 +61,8 @@ def ray_case(seed: int, rays: int, samples: int, device: str = "cpu") -> Case:
         "through": rng.random(rays),
         "gain": np.exp(rng.normal(size=(rays, 3)) * 0.2),
     }
+    for name in ("weights", "encoding"):  # else half precision and the reference would begin with different numbers
+        arrays[name] = arrays[name].astype(np.float16)
     return Case(**{name: torch.from_numpy(array.astype(np.float32)).to(device) for name, array in arrays.items()})
 
 
@@ -87,22 +89,46 @@ def camera_rays(seed: int, rays: int, device: str = "cpu") -> tuple[Tensor, Tens
     return tuple(torch.from_numpy(array.astype(np.float32)).to(device) for array in (origins, directions))
 
 
-def exact_loss(case: Case, *, open_end: bool, spread: float, close: float, fog: float) -> dict[str, Tensor]:
-    """What `shade_and_learn` should find, by autograd on the reference; without the slowing of what is close."""
+def _halved(values: Tensor) -> Tensor:
+    """Rounded to float16, as if it had not been for gradients."""
+    return values + (values.half() - values).detach()
+
+
+def rounded_shade(weights: Tensor, encoding: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+    """`reference.shade`, with what is multiplied rounded to float16: the same rectified units are at rest.
+
+    Without it, the few units that rounding wakes are most of the difference between two gradients.
+    """
+    w0, w1, w2, w3, w4, toward = reference.matrices(_halved(weights))
+    hidden = _halved((_halved(encoding) @ w0.T).relu())
+    geometry = hidden @ w1.T
+    added = _halved(reference.harmonics(directions)) @ toward.T
+    hidden = _halved((_halved(geometry) @ w2.T + added).relu())
+    colours = _halved((hidden @ w3.T).relu()) @ w4.T
+    return (geometry[:, 0] - 1).clamp(max=11).exp(), colours[:, :3].sigmoid()
+
+
+def exact_loss(
+    case: Case, *, open_end: bool, spread: float, close: float, fog: float, rounded: bool
+) -> dict[str, Tensor]:
+    """What `shade_and_learn` should find, by autograd on the reference, or on `rounded_shade`."""
     weights, encoding = (t.double().requires_grad_() for t in (case.weights, case.encoding))
     log_gain = case.gain.double().log().requires_grad_()
     rays, samples = len(case.edges), case.edges.shape[1] - 1
     edges, target, background = case.edges.double(), case.target.double(), case.background.double()
     toward = case.directions.double().repeat_interleave(samples, dim=0)
-    sigma, rgb = reference.shade(weights, encoding.T, toward)
+    sigma, rgb = (rounded_shade if rounded else reference.shade)(weights, encoding.T, toward)
     sigma, rgb = sigma.view(rays, samples), rgb.view(rays, samples, 3)
+    middles = (edges[:, 1:] + edges[:, :-1]) / 2
+    slow = (middles / close).clamp(max=1).square()
+    sigma = slow * sigma + ((1 - slow) * sigma).detach()
+    rgb = slow[..., None] * rgb + ((1 - slow[..., None]) * rgb).detach()
     seen = reference.render(sigma, rgb, edges, None if open_end else background)
     stopped, passed = reference.ray_weights(sigma, edges)
     error = (seen * log_gain.exp() - target).square().mean(dim=1)
     if not open_end:
         error = error + (passed - case.through.double()).square() / 12
     distortion = reference.distortion(stopped, reference.place_of(edges, 2.0))
-    middles = (edges[:, 1:] + edges[:, :-1]) / 2
     price = (stopped * (1 - middles / close).clamp(min=0)).sum(dim=1)
     (error + spread * distortion + fog * price).sum().backward()
     return {

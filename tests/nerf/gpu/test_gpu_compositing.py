@@ -52,6 +52,18 @@ def test_depth_is_where_half_the_light_is_stopped():
         assert opacity[0] == pytest.approx(1 - passed, abs=1e-6)
 
 
+def test_an_opaque_sample_hides_nothing_of_what_lies_before_it():
+    edges = torch.arange(9.0)[None]
+    density = torch.tensor([0.1, 0.2, 0.3, 59874.0, 59874.0, 0.1, 59874.0, 0.0])
+    rgb = torch.eye(8)[:, :3].contiguous()
+    rgb[3] = 0.5
+    seen, depth, opacity = composite(density, rgb, edges, background=None)
+    exact = reference.render(density.double()[None], rgb.double()[None], edges.double(), None)
+    assert apart(seen, exact) < 2e-6
+    assert depth[0] == pytest.approx(3 + (math.exp(-0.6) - 0.5) / math.exp(-0.6), abs=1e-5)
+    assert opacity[0] == 1
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 @pytest.mark.parametrize("background", [None, [0.1, 0.5, 0.9]])

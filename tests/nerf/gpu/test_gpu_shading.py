@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from gpu_cases import Case, apart, exact_loss, ray_case
+from gpu_cases import Case, apart, exact_loss, ray_case, rounded_shade
+from torch import Tensor
 
 from nndl_suite.nerf.gpu import plain
 from nndl_suite.nerf.gpu.chosen import in_triton
@@ -13,11 +14,17 @@ from nndl_suite.nerf.kernels.dense import TILE
 from nndl_suite.nerf.kernels.nets import MAX_LOG_DENSITY, WEIGHTS
 
 FIELDS = ("density", "grad_encoding", "grad_gain", "losses", "grad_weights")
-HALF, SINGLE = 1e-2, 3e-5
+BFLOAT = 1e-2
+"""Of gradients that were rounded to 8 bits three or four times."""
+ALIKE = 2e-3
+"""Where a sum in another order rounds to another float16 now and then."""
+SINGLE = 3e-5
 
 
 def _tolerance(case: Case) -> float:
-    return HALF if in_triton(case.encoding) else SINGLE
+    if case.encoding.is_cuda:
+        return BFLOAT
+    return ALIKE if in_triton(case.encoding) else SINGLE
 
 
 def _rules(*, open_end: bool, spread: float = 0.1, close: float = 1e-6, fog: float = 0.0) -> Rules:
@@ -28,11 +35,25 @@ def _learn(case: Case, rules: Rules) -> Learned:
     return shade_and_learn(*case.all(), rules=rules)
 
 
+def _expected(case: Case, rules: Rules) -> dict[str, Tensor]:
+    return exact_loss(
+        case, open_end=rules.open_end, spread=rules.spread, close=rules.close, fog=rules.fog,
+        rounded=in_triton(case.encoding),
+    )  # fmt: skip
+
+
+def _compare(case: Case, rules: Rules) -> None:
+    found, expected = _learn(case, rules), _expected(case, rules)
+    for name in FIELDS:
+        assert apart(getattr(found, name), expected[name]) < _tolerance(case), name
+
+
 @pytest.mark.parametrize(("rays", "samples"), [(8, 24), (5, 48), (1, 1), (97, 1), (301, 1)])
 def test_shading_is_the_reference(rays: int, samples: int):
     case = ray_case(rays, rays, samples)
     toward = case.directions.double().repeat_interleave(samples, dim=0)
-    expected, colours = reference.shade(case.weights.double(), case.encoding.T.double(), toward)
+    exact = rounded_shade if in_triton(toward) else reference.shade
+    expected, colours = exact(case.weights.double(), case.encoding.T.double(), toward)
     density, rgb = shade(case.weights, case.encoding, case.directions)
     assert apart(density.log(), expected.log()) < _tolerance(case)
     assert apart(density, expected) < _tolerance(case)
@@ -42,11 +63,12 @@ def test_shading_is_the_reference(rays: int, samples: int):
 @pytest.mark.parametrize("open_end", [True, False])
 @pytest.mark.parametrize(("rays", "samples"), [(12, 8), (11, 24), (4, 48), (2, 96), (7, 12)])
 def test_learning_follows_the_references_gradient(rays: int, samples: int, open_end: bool):
-    case = ray_case(rays, rays, samples)
-    found = _learn(case, _rules(open_end=open_end))
-    expected = exact_loss(case, open_end=open_end, spread=0.1, close=1e-6, fog=0.0)
-    for name in FIELDS:
-        assert apart(getattr(found, name), expected[name]) < _tolerance(case), name
+    _compare(ray_case(rays, rays, samples), _rules(open_end=open_end))
+
+
+@pytest.mark.parametrize("open_end", [True, False])
+def test_what_is_close_costs_and_learns_slowly(open_end: bool):
+    _compare(ray_case(7, 8, 24), _rules(open_end=open_end, spread=0.05, close=1.5, fog=0.7))
 
 
 @pytest.mark.parametrize("open_end", [True, False])
@@ -70,17 +92,8 @@ def test_learning_is_the_cpu_kernels(open_end: bool):
     out["grad_weights"] = grad_weights.sum(axis=0)
     found = _learn(case, _rules(open_end=open_end, spread=0.05, close=1.5, fog=0.3))
     for name in FIELDS:
-        assert apart(getattr(found, name), torch.from_numpy(out[name])) < max(_tolerance(case), 1e-4), name
-
-
-def test_light_stopped_close_to_the_camera_costs_what_is_said():
-    """The fog's share of the gradient, and the slowing of what is close on top."""
-    case = ray_case(7, 8, 24)
-    found = _learn(case, _rules(open_end=True, spread=0.0, close=2.0, fog=0.7))
-    expected = exact_loss(case, open_end=True, spread=0.0, close=2.0, fog=0.7)
-    middles = (case.edges[:, 1:] + case.edges[:, :-1]) / 2
-    slowed = expected["grad_encoding"] * (middles / 2).clamp(max=1).square().reshape(-1)
-    assert apart(found.grad_encoding, slowed) < _tolerance(case)
+        limit = 1e-2 if in_triton(case.encoding) else 1e-4
+        assert apart(getattr(found, name), torch.from_numpy(out[name])) < limit, name
 
 
 def test_a_density_at_its_limit_learns_nothing():
@@ -95,18 +108,24 @@ def test_a_density_at_its_limit_learns_nothing():
     assert grad[:, ~limited].any()
 
 
+def _nearly_right(case: Case) -> Case:
+    """The same rays, before photos that show what the field does but for 1e-3, as at the end of a training."""
+    rays, samples = len(case.edges), case.edges.shape[1] - 1
+    density, rgb = shade(case.weights, case.encoding, case.directions)
+    seen, _, _ = plain.composite(density, rgb, case.edges, background=None)
+    assert seen.shape == (rays, 3)
+    assert density.shape == (rays * samples,)
+    case.target.copy_(seen * case.gain + 1e-3)
+    return case
+
+
 def test_the_smallest_gradients_survive():
-    """A photo that is nearly right, with a price of nothing else: errors of 1e-4, as at the end of a training."""
-    case = ray_case(9, 8, 24)
-    density, rgb = plain.shade(case.weights, case.encoding, case.directions)
-    stopped, left_over = plain.ray_weights(density.view(8, 24), case.edges)
-    colours = rgb.view(8, 24, 3)
-    seen = (stopped[..., None] * colours).sum(dim=1) + left_over[:, None] * colours[:, -1]
-    case.target.copy_(seen * case.gain + (1e-2 if in_triton(seen) else 1e-4))
-    found = _learn(case, _rules(open_end=True, spread=0.0))
-    expected = exact_loss(case, open_end=True, spread=0.0, close=1e-6, fog=0.0)
-    limit = 0.1 if in_triton(seen) else 5e-3  # seen itself is off by rounding
-    assert apart(found.grad_encoding, expected["grad_encoding"]) < limit
+    case = _nearly_right(ray_case(9, 8, 24))
+    rules = _rules(open_end=True, spread=0.0)
+    found = _learn(case, rules).grad_encoding
+    # the error itself is a difference of two numbers near each other
+    limit = 0.05 if in_triton(found) else 5e-3
+    assert apart(found, _expected(case, rules)["grad_encoding"]) < limit
 
 
 @pytest.mark.gpu
@@ -116,12 +135,20 @@ def test_the_smallest_gradients_survive():
 def test_learning_on_a_gpu(samples: int, open_end: bool):
     case = ray_case(10, 2**16 // samples + 1, samples, "cuda")
     rules = _rules(open_end=open_end, spread=0.05, close=1.5, fog=0.3)
-    found = _learn(case, rules)
-    expected = plain.shade_and_learn(*(t.double() for t in case.all()), rules=rules)
-    for name in FIELDS:
-        assert apart(getattr(found, name), getattr(expected, name)) < HALF, name
-    again = _learn(case, rules)
+    _compare(case, rules)
+    found, again = _learn(case, rules), _learn(case, rules)
     assert all(torch.equal(getattr(found, name), getattr(again, name)) for name in FIELDS)
+    exact = plain.shade_and_learn(*(t.double() for t in case.all()), rules=rules)
+    for name in FIELDS:
+        assert apart(getattr(found, name), getattr(exact, name)) < 5e-2, name
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_the_smallest_gradients_survive_on_a_gpu():
+    case = _nearly_right(ray_case(9, 2**16 // 24, 24, "cuda"))
+    rules = _rules(open_end=True, spread=0.0)
+    assert apart(_learn(case, rules).grad_encoding, _expected(case, rules)["grad_encoding"]) < 0.05
 
 
 @pytest.mark.gpu
@@ -131,5 +158,5 @@ def test_shading_on_a_gpu(samples: int):
     case = ray_case(11, 2**16 // samples + 1, samples, "cuda")
     density, rgb = shade(case.weights, case.encoding, case.directions)
     expected, colours = plain.shade(*(t.double() for t in (case.weights, case.encoding, case.directions)))
-    assert apart(density, expected) < HALF
-    assert apart(rgb, colours) < HALF
+    assert apart(density, expected) < BFLOAT
+    assert apart(rgb, colours) < BFLOAT

@@ -1,10 +1,12 @@
 """Which code computes: Triton's kernels, or plain torch."""
 
 import os
+from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
 
+import torch
 from torch import Tensor
 
 from nndl_suite.nerf.gpu import plain
@@ -13,9 +15,14 @@ TRITON = find_spec("triton") is not None
 """Triton comes with torch on Linux; Windows and macOS have none."""
 
 
+@lru_cache(maxsize=16)
+def _multiplies_bfloat16(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+
+
 def in_triton(tensor: Tensor) -> bool:
-    """Whether work on this tensor is Triton's: it lies on CUDA, or Triton's interpreter (TRITON_INTERPRET=1) runs."""
-    return TRITON and (tensor.is_cuda or os.environ.get("TRITON_INTERPRET") == "1")
+    """Whether work on this tensor is Triton's: on CUDA from Ampere on, or where TRITON_INTERPRET=1 asks for its interpreter."""
+    return TRITON and (_multiplies_bfloat16(tensor.device) or os.environ.get("TRITON_INTERPRET") == "1")
 
 
 def kernels(name: str, tensor: Tensor) -> ModuleType:

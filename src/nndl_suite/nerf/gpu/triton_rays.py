@@ -19,6 +19,8 @@ from nndl_suite.nerf.kernels.nets import MAX_LOG_DENSITY
 _ELEMENTS = 512
 _LIMIT = tl.constexpr(math.exp(float(MAX_LOG_DENSITY)) * (1 - 1e-6))
 """A density from here on was cut off."""
+_OPAQUE = tl.constexpr(32.0)
+"""More optical depth than this stops no more light, but would cost the running sum the digits of what lies before."""
 _THROUGH = tl.constexpr(1 / 12)
 _THIRD, _TWO_THIRDS = tl.constexpr(1 / 3), tl.constexpr(2 / 3)
 
@@ -48,6 +50,7 @@ def ray_edges(edges, ray, k, here, samples):
 @triton.jit
 def _weights(depth):
     """Compositing weights, the transmittance behind each sample, and behind the last."""
+    depth = tl.minimum(depth, _OPAQUE)
     upto = tl.cumsum(depth, axis=1)
     weights = tl.exp(depth - upto) * (1.0 - tl.exp(-depth))
     return weights, tl.exp(-upto), tl.exp(-tl.sum(depth, axis=1))
