@@ -21,7 +21,7 @@ def _multiplies_bfloat16(device: torch.device) -> bool:
 
 
 def in_triton(tensor: Tensor) -> bool:
-    """Whether work on this tensor is Triton's: on CUDA from Ampere on, or where TRITON_INTERPRET=1 asks for its interpreter."""
+    """Whether work on this tensor is Triton's: on CUDA from Ampere up or under its interpreter, TRITON_INTERPRET=1."""
     return TRITON and (_multiplies_bfloat16(tensor.device) or os.environ.get("TRITON_INTERPRET") == "1")
 
 
