@@ -37,7 +37,7 @@ from nndl_suite.data.splits import stratified_split
 from nndl_suite.training.files import Json
 
 WORLDS = (1, 2, 4)
-REDUCED = (4_000, 100_000, 1_048_576, 26_738_688, 44_695_848)
+REDUCED = (4_000, 100_000, 1_048_576, 25_760_616, 44_880_528)
 """Bytes: one to a batch norm's statistics, the embeddings of 1024 views, and the gradients of field and ResNet-18."""
 GATHERED = (524_288, 16_777_216)
 """Bytes of all processes together."""
