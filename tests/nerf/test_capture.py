@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from nndl_suite.errors import CaptureError, DataError, RunError
-from nndl_suite.nerf.capture import find_photos, natural_key, prepare_capture
+from nndl_suite.nerf.capture import prepare_capture
 from nndl_suite.nerf.clip import sharpest_frames, sharpness
+from nndl_suite.nerf.photo_files import find_photos, natural_key
 
 SIZE = (64, 48)
 

@@ -6,9 +6,8 @@ import numpy as np
 from jaxtyping import Float64
 
 from nndl_suite.nerf.cameras import Camera, pixel_directions
-from nndl_suite.nerf.field import Field
 from nndl_suite.nerf.path import goes_round
-from nndl_suite.nerf.rendering import render_view
+from nndl_suite.nerf.rendering import AnyField, render_view
 
 _VIEWS = 24
 """Photos that are asked; a few thousand rays in all."""
@@ -20,7 +19,7 @@ _FARTHEST = 0.5
 """Of the cameras' distance: an aim farther from where the views cross is a wall behind it, or a room's."""
 
 
-def seen_aim(field: Field, cameras: Float64[np.ndarray, "n 3 4"], fov_deg: float) -> Float64[np.ndarray, "3"]:
+def seen_aim(field: AnyField, cameras: Float64[np.ndarray, "n 3 4"], fov_deg: float) -> Float64[np.ndarray, "3"]:
     """The median of what photos from one side show in their middles; else the origin.
 
     Photos from all around tell by themselves where the object is: at the origin, where their axes cross; and so do

@@ -1,7 +1,6 @@
 """What somebody captured, a folder of photos or a video, made into photos that COLMAP reads as a person sees them."""
 
 import hashlib
-import re
 import shutil
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -14,8 +13,9 @@ from PIL import Image
 
 from nndl_suite.errors import CaptureError, RunError
 from nndl_suite.nerf.clip import VIDEO_SUFFIXES, is_video, sharpest_frames
-from nndl_suite.nerf.decode import PHOTO_SUFFIXES, UNREADABLE, as_8_bit, open_photo, reason, scaled_down
+from nndl_suite.nerf.decode import UNREADABLE, as_8_bit, open_photo, reason, scaled_down
 from nndl_suite.nerf.masks import find_masks
+from nndl_suite.nerf.photo_files import find_photos, is_photo
 from nndl_suite.nerf.upright import JPEG_QUALITY, read_upright, write_mask, write_upright
 from nndl_suite.training.watch import Step, Watcher, ignore
 
@@ -43,33 +43,6 @@ class Prepared:
         return tuple(sorted(name for group in self.groups for name in group))
 
 
-def natural_key(name: str) -> tuple[tuple[int, int | str], ...]:
-    """Sorts `IMG_10` after `IMG_9`: runs of digits by value, the rest by letters, case apart."""
-    parts = re.split(r"(\d+)", name)
-    return tuple((0, int(part)) if part.isdecimal() else (1, part.casefold()) for part in parts if part)
-
-
-def find_photos(folder: Path) -> list[Path]:
-    """The photos in a folder, or in its `images` or `input` folder, in natural order of their names.
-
-    Raises:
-        CaptureError: there is no such folder, or no photo in it.
-    """
-    if not folder.exists():
-        raise CaptureError(f"{folder} does not exist; give a folder of photos or a video file")
-    if not folder.is_dir():
-        raise CaptureError(f"{folder} is not a folder; give a folder of photos or a video file")
-    for place in (folder, folder / "images", folder / "input"):
-        photos = [file for file in place.glob("*") if _is_photo(file)]
-        if photos:
-            return sorted(photos, key=lambda file: natural_key(file.name))
-    files = [file for file in folder.glob("*") if not file.name.startswith(".")]
-    if not files:
-        raise CaptureError(f"{folder} is empty; put the photos in it")
-    known = ", ".join(sorted(PHOTO_SUFFIXES))
-    raise CaptureError(f"{folder} holds {len(files)} entries but no photo ({known})")
-
-
 def prepare_capture(
     capture: Path, folder: Path, *, masks: Path, max_side: int, video_frames: int, watch: Watcher = ignore
 ) -> Prepared:
@@ -94,7 +67,7 @@ def prepare_capture(
         folder.mkdir(parents=True)
     if capture.is_file() and is_video(capture):
         prepared = _prepare_video(capture, folder, max_side=max_side, count=video_frames, watch=watch)
-    elif capture.is_file() and not _is_photo(capture):
+    elif capture.is_file() and not is_photo(capture):
         known = ", ".join(sorted(VIDEO_SUFFIXES))
         raise CaptureError(f"{capture} is neither a folder of photos nor a video ({known})")
     else:
@@ -124,10 +97,6 @@ def _small(photo: Path) -> Float32[np.ndarray, "16 16"]:
     with open_photo(photo) as opened:
         grey = as_8_bit(opened).convert("L").resize((16, 16), Image.Resampling.BOX, reducing_gap=2.0)
         return np.asarray(grey, dtype=np.float32)
-
-
-def _is_photo(file: Path) -> bool:
-    return file.suffix.lower() in PHOTO_SUFFIXES and not file.name.startswith(".") and file.is_file()
 
 
 @contextmanager

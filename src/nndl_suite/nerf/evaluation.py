@@ -10,10 +10,9 @@ import torch
 from jaxtyping import Bool, Float32, UInt8
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
-from nndl_suite.nerf.field import Field
 from nndl_suite.nerf.lpips import SMALLEST_SIDE, Lpips
 from nndl_suite.nerf.photos import PosedPhotos
-from nndl_suite.nerf.rendering import render_view
+from nndl_suite.nerf.rendering import AnyField, render_view
 from nndl_suite.training.watch import Step, Watcher, ignore
 
 Part = Literal["whole photo", "right half"]
@@ -63,7 +62,7 @@ class Evaluation:
 
 
 def evaluate(  # noqa: PLR0913 - what to compare, and who hears of it
-    field: Field,
+    field: AnyField,
     photos: PosedPhotos,
     *,
     lpips: Lpips | None = None,
@@ -155,7 +154,7 @@ def evenly_spaced(indices: Sequence[int], most: int) -> tuple[int, ...]:
     return tuple(indices[int((place + 0.5) * len(indices) / count)] for place in range(count))
 
 
-def _truth(photos: PosedPhotos, index: int, field: Field) -> Float32[np.ndarray, "h w 3"]:
+def _truth(photos: PosedPhotos, index: int, field: AnyField) -> Float32[np.ndarray, "h w 3"]:
     height, width = photos.sizes[index]
     pixels = photos.pixels[photos.starts[index] : photos.starts[index + 1]].reshape(height, width, -1) / np.float32(255)
     if field.settings.background is None:

@@ -12,10 +12,9 @@ from jaxtyping import Float32, Float64, UInt8
 
 from nndl_suite.errors import ConfigError, Interrupted, unknown_name
 from nndl_suite.nerf.cameras import Camera, pixel_directions
-from nndl_suite.nerf.field import Field
 from nndl_suite.nerf.path import CameraPath
 from nndl_suite.nerf.pictures import depth_picture, depth_range, normal_picture
-from nndl_suite.nerf.rendering import Rendering, check_samples, render_view
+from nndl_suite.nerf.rendering import AnyField, Rendering, check_samples, render_view
 from nndl_suite.nerf.video import check_video, write_video
 from nndl_suite.training.stopping import stop_requests
 from nndl_suite.training.watch import Step, Watcher, ignore
@@ -121,7 +120,7 @@ def draft(shot: Shot) -> Shot:
     return replace(shot, path=fewer, samples=min(shot.samples, _PROBE_SAMPLES))
 
 
-def film(field: Field, shot: Shot, file: Path, *, watch: Watcher = ignore) -> None:
+def film(field: AnyField, shot: Shot, file: Path, *, watch: Watcher = ignore) -> None:
     """Render a video. Ctrl-C or SIGTERM ends it after the frame at hand, as a shorter video; a second Ctrl-C at once.
 
     Raises:
@@ -138,7 +137,7 @@ def film(field: Field, shot: Shot, file: Path, *, watch: Watcher = ignore) -> No
 
 
 def _frames(
-    field: Field, shot: Shot, picture: _Picture, stop: threading.Event, watch: Watcher
+    field: AnyField, shot: Shot, picture: _Picture, stop: threading.Event, watch: Watcher
 ) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
     """At least one frame, whatever was asked for meanwhile: an empty video plays nowhere."""
     lens = _Lens(shot.size)
@@ -181,7 +180,7 @@ class _Lens:
         return self._last[1]
 
 
-def _picture(field: Field, shot: Shot, watch: Watcher) -> _Picture:
+def _picture(field: AnyField, shot: Shot, watch: Watcher) -> _Picture:
     """How a rendering becomes a frame."""
     if shot.what == "normal":
         return lambda seen, directions, pose: normal_picture(seen.depth, seen.opacity, directions, pose)
@@ -191,7 +190,7 @@ def _picture(field: Field, shot: Shot, watch: Watcher) -> _Picture:
     return lambda seen, _directions, _pose: (seen.rgb * 255 + 0.5).clip(0, 255).astype(np.uint8)
 
 
-def _depth_range(field: Field, shot: Shot, watch: Watcher) -> tuple[float, float]:
+def _depth_range(field: AnyField, shot: Shot, watch: Watcher) -> tuple[float, float]:
     """One range for the whole video, so that a colour means one depth in all of it."""
     shrink = min(1.0, _PROBE_SIDE / max(shot.size))
     lens = _Lens((max(1, round(shot.size[0] * shrink)), max(1, round(shot.size[1] * shrink))))

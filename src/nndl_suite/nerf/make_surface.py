@@ -6,15 +6,16 @@ import numpy as np
 from jaxtyping import Float64
 
 from nndl_suite.nerf.export import Mesh, extract_mesh, gather_points, object_region, solid_region
-from nndl_suite.nerf.field import Field
 from nndl_suite.nerf.frame import Similarity
 from nndl_suite.nerf.photos import PosedPhotos
-from nndl_suite.nerf.rendering import render_view
+from nndl_suite.nerf.rendering import AnyField, render_view
 from nndl_suite.nerf.scene import Points
 from nndl_suite.training.watch import Watcher, ignore
 
 
-def make_cloud(field: Field, photos: PosedPhotos, there_from_field: Similarity, *, watch: Watcher = ignore) -> Points:
+def make_cloud(
+    field: AnyField, photos: PosedPhotos, there_from_field: Similarity, *, watch: Watcher = ignore
+) -> Points:
     """What the photos' cameras see of the object, in another frame.
 
     Raises:
@@ -26,7 +27,7 @@ def make_cloud(field: Field, photos: PosedPhotos, there_from_field: Similarity, 
 
 
 def make_mesh(  # noqa: PLR0913 - what a surface depends on
-    field: Field,
+    field: AnyField,
     usual: PosedPhotos,
     cameras: Float64[np.ndarray, "n 3"],
     *,

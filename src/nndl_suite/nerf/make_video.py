@@ -11,13 +11,13 @@ from jaxtyping import Float64
 
 from nndl_suite.errors import unknown_name
 from nndl_suite.nerf.aim import seen_aim
-from nndl_suite.nerf.field import Field
 from nndl_suite.nerf.filming import Quality, Shot, What, draft, film, settle, video_angle
 from nndl_suite.nerf.frame import Similarity
 from nndl_suite.nerf.outcome import photo_size
 from nndl_suite.nerf.path import CameraPath, PathKind, interpolate, orbit, spiral
 from nndl_suite.nerf.path_file import read_path, write_path
 from nndl_suite.nerf.photos import reduced_size
+from nndl_suite.nerf.rendering import AnyField
 from nndl_suite.nerf.scene import Scene, stacked_poses, usual_view
 from nndl_suite.nerf.video import check_video
 from nndl_suite.training.files import check_place
@@ -43,7 +43,7 @@ class Wanted:
 
 
 def make_video(  # noqa: PLR0913 - all that a reconstruction has
-    field: Field,
+    field: AnyField,
     scene: Scene,
     train: tuple[int, ...],
     wanted: Wanted,

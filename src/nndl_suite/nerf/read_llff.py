@@ -6,8 +6,8 @@ import numpy as np
 
 from nndl_suite.errors import CaptureError, DataError
 from nndl_suite.nerf.cameras import Camera
-from nndl_suite.nerf.capture import find_photos
 from nndl_suite.nerf.masks import find_masks
+from nndl_suite.nerf.photo_files import find_photos
 from nndl_suite.nerf.read_transforms import nearest_rotation
 from nndl_suite.nerf.scene import PoseReport, Scene, View
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import numpy as np
+import torch
 
 from nndl_suite.data.catalog import default_data_root
 from nndl_suite.errors import ConfigError, RunError
@@ -16,9 +17,12 @@ from nndl_suite.nerf.arrays import PhotoArrays, photo_arrays
 from nndl_suite.nerf.evaluation import Evaluation, evaluate, evenly_spaced
 from nndl_suite.nerf.export import MAX_FACES, Mesh
 from nndl_suite.nerf.export_frame import ExportFrame, moved, out_of_field
-from nndl_suite.nerf.field import Field, FieldSettings, load_field
+from nndl_suite.nerf.field import FieldSettings, load_field
 from nndl_suite.nerf.filming import Quality, What
 from nndl_suite.nerf.frame import FieldFrame, Similarity, field_frame, read_frame, write_frame
+from nndl_suite.nerf.gpu.chosen import choose_device, lacks, spoken
+from nndl_suite.nerf.gpu.field import place_field
+from nndl_suite.nerf.gpu.trainer import gpu_settings, train_field_on
 from nndl_suite.nerf.hull import object_field, object_frame
 from nndl_suite.nerf.lpips import Lpips, NoLpips, find_lpips
 from nndl_suite.nerf.make_surface import make_cloud, make_mesh
@@ -31,6 +35,7 @@ from nndl_suite.nerf.readers import has_poses, read_scene
 from nndl_suite.nerf.refined_poses import with_refined_poses, write_refined_poses
 from nndl_suite.nerf.refinement import refined_poses
 from nndl_suite.nerf.refitting import refit_poses
+from nndl_suite.nerf.rendering import AnyField
 from nndl_suite.nerf.request import (
     Background,
     Budget,
@@ -102,7 +107,8 @@ class ColmapNerfReconstructor:
             video_frames: About how many frames of a video are used.
             refine_poses: "yes" lets training move its cameras a little, for poses that are off by a pixel or more. Each
                 held-out pose is then refitted on the left half of its photo, and scored on the right half alone.
-            device: "cpu", or "auto".
+            device: "cpu", "cuda", or "auto": CUDA where the Triton kernels run (Linux, from Ampere on), else the CPU.
+                A run may change its device between sittings; bits repeat on the CPU alone.
             data_root: Where LPIPS finds its weights (see `lpips.find_lpips`); else `NNDL_SUITE_DATA`, else the user's
                 cache.
 
@@ -195,7 +201,11 @@ class ColmapNerfReconstructor:
         train, test = self.split
         photos = self._settle_frame(self._load(train, watch))
         write_scene_file(self.out / "scene.json", self.scene, self.field_from_world, test)
-        train_field(photos, self._train_settings(budget, photos), run, watch=watch)
+        settings, device = self._train_settings(budget, photos), self.device
+        if device.type == "cpu":
+            train_field(photos, settings, run, watch=watch)
+        else:
+            train_field_on(device, photos, gpu_settings(settings), run, watch=watch)
         self.__dict__.pop("field", None)
         return self._score(before_training, watch)
 
@@ -385,15 +395,21 @@ class ColmapNerfReconstructor:
         return self._frame.field_from_world
 
     @cached_property
-    def field(self) -> Field:
-        """The trained field.
+    def device(self) -> torch.device:
+        """Where the field is learned and looked at."""
+        return choose_device(self.settings.device)
+
+    @cached_property
+    def field(self) -> AnyField:
+        """The trained field, on the device that looks at it.
 
         Raises:
             RunError: nothing has been trained yet.
         """
         if self._run is None:
             raise RunError(f"{self.out} has not been trained yet; call fit, or open a finished run")
-        return load_field(self._run)
+        field = load_field(self._run)
+        return field if self.device.type == "cpu" else place_field(field, self.device)
 
     @cached_property
     def _frame(self) -> FieldFrame:
@@ -482,7 +498,7 @@ class ColmapNerfReconstructor:
         scored, unrefined = evaluate(field, held_out, lpips=metric, watch=watch), None
         if "poses" in checkpoint.state:
             self._write_refined(checkpoint)
-            refitted = refit_poses(field, held_out, seed=self.settings.seed, watch=watch)
+            refitted = refit_poses(load_field(run), held_out, seed=self.settings.seed, watch=watch)
             stage = "scoring the halves that were not refitted on"
             honest = evaluate(field, refitted, lpips=metric, part="right half", stage=stage, watch=watch)
             scored, unrefined = honest, scored
@@ -502,6 +518,7 @@ class ColmapNerfReconstructor:
             poses_source="colmap" if self._uses_colmap else "given",
             max_side=self.settings.max_side,
         )
+        fields |= {"device": spoken(self.device), "device_note": lacks(self.device)}
         seconds = seconds_before + checkpoint.seconds + time.monotonic() - started
         run.finish("nerf", seconds=seconds, seed=self.settings.seed, fields=fields)
         self._scores = scores.test

@@ -28,7 +28,7 @@ class PoseRefinement:
     def __init__(self, given: Float32[np.ndarray, "n 3 4"]) -> None:
         self._given = given
         self._moves, self._first, self._second = np.zeros((3, len(given), 6), np.float32)
-        self._drifts = _drifts(given[:, :, 3].astype(np.float64))
+        self._drifts = common_drifts(given[:, :, 3].astype(np.float64))
 
     @property
     def poses(self) -> Float32[np.ndarray, "n 3 4"]:
@@ -117,7 +117,7 @@ def rotations(vectors: Float64[np.ndarray, "n 3"]) -> Float64[np.ndarray, "n 3 3
     return np.eye(3) + np.sinc(angle / np.pi) * skew + 0.5 * np.sinc(angle / (2 * np.pi)) ** 2 * (skew @ skew)
 
 
-def _drifts(centres: Float64[np.ndarray, "n 3"]) -> Float64[np.ndarray, "n*6 k"]:
+def common_drifts(centres: Float64[np.ndarray, "n 3"]) -> Float64[np.ndarray, "n*6 k"]:
     """Orthonormal directions, in all corrections together, of a common shift, turn and growth (to first order)."""
     common = np.zeros((7, len(centres), 6))
     for axis in range(3):

@@ -1,20 +1,21 @@
 """Pictures of a field: colour, depth and opacity of rays and of whole views."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from jaxtyping import Float32, Int64
 
 from nndl_suite.errors import ConfigError
-from nndl_suite.nerf.field import Field
+from nndl_suite.nerf.field import Field, FieldSettings
 from nndl_suite.nerf.kernels import ONE_AT_A_TIME
 from nndl_suite.nerf.kernels.composite import composite
 from nndl_suite.nerf.kernels.dense import TILE
 from nndl_suite.nerf.sampling import Rays, Samples, place_samples
 
 _RAYS_AT_ONCE = 4096
-_UNIFORM = 0.02
-_NOTHING = 1e-3
+UNIFORM = 0.02
+NOTHING = 1e-3
 """Optical depth that no picture shows."""
 
 
@@ -28,6 +29,35 @@ class Rendering:
     """Distance along the ray at which half the light is stopped, in field units; the last edge where less is."""
     opacity: Float32[np.ndarray, "..."]
     """Share of light that the field stops, without what the background or the open end takes."""
+
+
+class PlacedField(Protocol):
+    """A field that lies on another device, and answers from there; `gpu.field.DeviceField` is one."""
+
+    @property
+    def settings(self) -> FieldSettings:
+        """Size and extent."""
+        ...
+
+    def query(
+        self, points: Float32[np.ndarray, "n 3"], directions: Float32[np.ndarray, "n 3"]
+    ) -> tuple[Float32[np.ndarray, "n"], Float32[np.ndarray, "n 3"]]:
+        """See `Field.query`."""
+        ...
+
+    def render_view(
+        self,
+        directions: Float32[np.ndarray, "h w 3"],
+        field_from_camera: Float32[np.ndarray, "3 4"],
+        *,
+        samples: int = 32,
+    ) -> Rendering:
+        """See `render_view`."""
+        ...
+
+
+AnyField = Field | PlacedField
+"""A field wherever it lies; what is asked of it, and what it answers, are arrays."""
 
 
 def render_rays(field: Field, rays: Rays, *, samples: int = 32) -> Rendering:
@@ -52,12 +82,12 @@ def render_rays(field: Field, rays: Rays, *, samples: int = 32) -> Rendering:
         some = Rays(rays.origins[part], rays.directions[part])
         jitter = np.full((len(some.origins), samples + 1), 0.5, np.float32)
         with ONE_AT_A_TIME:
-            placed = place_samples(some, jitter, grid=field.grid, reach=field.settings.reach, uniform=_UNIFORM)
+            placed = place_samples(some, jitter, grid=field.grid, reach=field.settings.reach, uniform=UNIFORM)
             if behind is None:
                 _shade(field, some, placed, Rendering(rgb[part], depth[part], opacity[part]))
                 continue
             # most of an object's picture is background: rays that meet nothing are not asked for
-            met = np.flatnonzero(placed.thickness > _NOTHING)
+            met = np.flatnonzero(placed.thickness > NOTHING)
             rgb[part], depth[part], opacity[part] = behind, placed.edges[:, -1], 0
             if len(met):
                 seen = Rendering(rgb[part][met], depth[part][met], opacity[part][met])
@@ -82,13 +112,15 @@ def _shade(field: Field, rays: Rays, placed: Samples, seen: Rendering) -> None:
 
 
 def render_view(
-    field: Field,
+    field: AnyField,
     directions: Float32[np.ndarray, "h w 3"],
     field_from_camera: Float32[np.ndarray, "3 4"],
     *,
     samples: int = 32,
 ) -> Rendering:
     """The picture [h, w] of a camera whose pixels look along `directions` (unit length, its own frame)."""
+    if not isinstance(field, Field):
+        return field.render_view(directions, field_from_camera, samples=samples)
     height, width = directions.shape[:2]
     toward = directions.reshape(-1, 3) @ field_from_camera[:, :3].T
     origins = np.broadcast_to(field_from_camera[:, 3], toward.shape)

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 from nndl_suite.errors import CaptureError, ConfigError, RunError, unknown_name
-from nndl_suite.nerf.capture import FEWEST_PHOTOS, find_photos
+from nndl_suite.nerf.capture import FEWEST_PHOTOS
 from nndl_suite.nerf.clip import VIDEO_SUFFIXES, is_video
+from nndl_suite.nerf.photo_files import find_photos
 from nndl_suite.nerf.readers import has_poses
 from nndl_suite.training.fabric import Device, resolve_device
 from nndl_suite.training.files import read_json, write_json
@@ -40,6 +41,7 @@ class ReconstructionSettings:
     refine_poses: Choice = "no"
     """Whether training moves its cameras a little to where the field agrees with their photos."""
     device: Device = "auto"
+    """"auto" takes CUDA where the Triton kernels run (Linux, from Ampere on), else the CPU."""
 
     def __post_init__(self) -> None:
         if self.poses not in get_args(PosesFrom):
@@ -56,8 +58,6 @@ class ReconstructionSettings:
             raise ConfigError(f"video_frames must be >= {FEWEST_PHOTOS}, got {self.video_frames}")
         if self.seed < 0:
             raise ConfigError(f"seed must be >= 0, got {self.seed}")
-        if self.device == "cuda":
-            raise ConfigError("reconstruction runs on the CPU; use device 'auto' or 'cpu'")
         resolve_device(self.device)
 
 

@@ -11,11 +11,12 @@ from typing import Any, Literal, get_args
 from PIL import Image
 
 from nndl_suite.errors import CaptureError, ConfigError, RunError, unknown_name
-from nndl_suite.nerf.capture import FEWEST_PHOTOS, Prepared, find_photos, prepare_capture
+from nndl_suite.nerf.capture import FEWEST_PHOTOS, Prepared, prepare_capture
 from nndl_suite.nerf.colmap import ask_colmap
 from nndl_suite.nerf.colmap_request import SOLVED_MODELS, EstimateRequest, Mapper
 from nndl_suite.nerf.diagnosis import MatchFacts, advice, doubts, reasons
 from nndl_suite.nerf.masks import find_masks
+from nndl_suite.nerf.photo_files import find_photos
 from nndl_suite.nerf.readers import read_scene
 from nndl_suite.nerf.scene import Scene
 from nndl_suite.training.files import Json, read_json, write_json

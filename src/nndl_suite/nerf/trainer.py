@@ -36,7 +36,7 @@ _NO_LIMIT = 10**9
 _HULL_DENSITY = 10.0
 """What the density grid starts with where the silhouettes leave room, times the radius of the field."""
 _RISING_STEPS = 20
-_RISE, _FALL = np.float32(0.5), np.float32(0.1)
+RISE, FALL = 0.5, 0.1
 """How fast the density grid follows the samples, upwards and downwards."""
 
 
@@ -152,6 +152,18 @@ class _Learned:
         return cls(values, first, second)
 
 
+def starting_field(photos: PosedPhotos, settings: TrainSettings) -> Field:
+    """What training begins with; its density grid knows from silhouettes, if there are any, where nothing can be."""
+    behind = (0.0, 0.0, 0.0) if settings.background == "black" else (1.0, 1.0, 1.0)
+    has_alpha = photos.pixels.shape[1] == 4
+    field = new_field(replace(settings.field, background=behind if has_alpha else None), settings.seed)
+    bound = settings.field.bound
+    cells = None if bound is None else hull_cells(photos, half=bound, side=GRID)
+    if bound is not None and cells is not None:
+        field.grid[:] = cells.ravel() * np.float32(_HULL_DENSITY / bound)
+    return field
+
+
 class FieldTrainer:
     """A field that learns: a `Trainable` for the training loop.
 
@@ -164,14 +176,11 @@ class FieldTrainer:
         self.settings = settings
         self._has_alpha = photos.pixels.shape[1] == 4
         self._pools = pixel_pools(photos, settings.field.bound)
-        behind = (0.0, 0.0, 0.0) if settings.background == "black" else (1.0, 1.0, 1.0)
-        self.field = new_field(replace(settings.field, background=behind if self._has_alpha else None), settings.seed)
+        self.field = starting_field(photos, settings)
         self._table, self._weights = _Learned.fresh(self.field.table), _Learned.fresh(self.field.weights)
         self._log_gain = _Learned.fresh(np.zeros((len(photos.names), 3), np.float32))
         self._refinement = PoseRefinement(photos.field_from_camera) if settings.pose_rate > 0 else None
         self._grad_table = np.zeros_like(self.field.table)
-        if self.field.settings.bound is not None:
-            self._start_from_hull(self.field.settings.bound)
         rays, n = settings.rays, settings.rays * settings.samples
         self._encoding, self._grad_encoding = np.empty((ENCODED, n), np.float32), np.empty((ENCODED, n), np.float32)
         self._density, self._losses = np.empty(n, np.float32), np.empty((rays, 2), np.float32)
@@ -204,7 +213,7 @@ class FieldTrainer:
         error, distortion = self._losses.mean(axis=0, dtype=np.float64).tolist()
         if not math.isfinite(error):
             raise NndlError(f"training: the loss is {error} at step {index + 1}; lower the learning rates")
-        factor = _rate_factor(index, fraction, settings.last_rate)
+        factor = rate_factor(index, fraction, settings.last_rate)
         if self._refinement is not None:  # before the table changes
             moves = ray_gradients(now, rays, placed, self._grad_encoding)
             rate = factor * settings.pose_rate if index >= WARMUP_STEPS else 0.0
@@ -218,12 +227,6 @@ class FieldTrainer:
             return self.photos
         return replace(self.photos, field_from_camera=self._refinement.poses)
 
-    def _start_from_hull(self, bound: float) -> None:
-        """Let the density grid know from the silhouettes where nothing can be."""
-        cells = hull_cells(self.photos, half=bound, side=GRID)
-        if cells is not None:
-            self.field.grid[:] = cells.ravel() * np.float32(_HULL_DENSITY / bound)
-
     def _descend(self, placed: Samples, photo: Int64[np.ndarray, "r"], factor: float, index: int) -> None:
         """One Adam step on everything, and the density grid brought up to date."""
         settings, now = self.settings, self.field
@@ -233,7 +236,7 @@ class FieldTrainer:
             self._table.values, self._table.first, self._table.second,
             np.float32(factor * settings.rate_table), np.float32(settings.decay), index,
         )  # fmt: skip
-        splat(placed.points, self._density, now.grid, _RISE, _FALL)
+        splat(placed.points, self._density, now.grid, np.float32(RISE), np.float32(FALL))
         if settings.exposure:
             gains = self._log_gain.values
             grads = [np.bincount(photo, self._grad_gain[:, c], len(gains)) for c in range(3)]
@@ -266,6 +269,6 @@ class FieldTrainer:
             self._refinement.load_state(cast(Mapping[str, State], state["poses"]))
 
 
-def _rate_factor(index: int, fraction: float, last: float) -> float:
+def rate_factor(index: int, fraction: float, last: float) -> float:
     """The factor on the learning rates: a short rise by steps, then half a cosine from 1 to `last` over the run."""
     return min(1.0, (index + 1) / _RISING_STEPS) * (last + (1 - last) * 0.5 * (1 + math.cos(math.pi * fraction)))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from nndl_suite.nerf.gpu import plain
+from nndl_suite.training.fabric import Device, resolve_device
 
 TRITON = find_spec("triton") is not None
 """Triton comes with torch on Linux; Windows and macOS have none."""
@@ -28,3 +29,30 @@ def in_triton(tensor: Tensor) -> bool:
 def kernels(name: str, tensor: Tensor) -> ModuleType:
     """The module that has the functions of `name` for this tensor; Triton is imported when first needed."""
     return import_module(f"nndl_suite.nerf.gpu.triton_{name}") if in_triton(tensor) else plain
+
+
+def choose_device(device: Device) -> torch.device:
+    """Where a field is learned and looked at: "auto" takes CUDA only where Triton's kernels run.
+
+    Raises:
+        ConfigError: an unknown name, or "cuda" on a machine without it.
+    """
+    found = resolve_device(device)
+    return torch.device("cpu") if device == "auto" and lacks(found) is not None else found
+
+
+def lacks(device: torch.device) -> str | None:
+    """Why a field on this device is slower than it could be, in a sentence; None where nothing is amiss."""
+    if device.type != "cuda":
+        return None
+    if not TRITON:
+        return "Triton is missing (it comes with torch on Linux), so the field was computed on CUDA by plain torch"
+    if not _multiplies_bfloat16(device):
+        name = torch.cuda.get_device_name(device)
+        return f"{name} is older than Ampere, for which the Triton kernels are made, so plain torch computed the field"
+    return None
+
+
+def spoken(device: torch.device) -> str:
+    """What seconds were spent on: "cpu", or the GPU's name."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

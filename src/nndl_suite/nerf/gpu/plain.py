@@ -81,16 +81,29 @@ def encode_backward(
 # Adam
 
 
+def starts(step: int) -> tuple[float, float]:
+    """What makes up for moments that began at zero, `step` steps ago."""
+    return 1 / (1 - _BETA1 ** (step + 1)), 1 / (1 - _BETA2 ** (step + 1))
+
+
 def adam_touched(
     values: Tensor, grads: Tensor, first: Tensor, second: Tensor, *, rate: float, step: int, decay: float
 ) -> None:
     """See `adam.adam_touched`."""
+    pace = values.new_tensor([1.0, *starts(step)])
+    adam_paced(values, grads, first, second, pace, rate=rate, decay=decay)
+
+
+def adam_paced(
+    values: Tensor, grads: Tensor, first: Tensor, second: Tensor, pace: Tensor, *, rate: float, decay: float
+) -> None:
+    """See `adam.adam_paced`."""
+    factor, start1, start2 = pace
     touched = grads != 0
     grad = grads + decay * values
     first.copy_(torch.where(touched, _BETA1 * first + (1 - _BETA1) * grad, first))
     second.copy_(torch.where(touched, _BETA2 * second + (1 - _BETA2) * grad * grad, second))
-    start1, start2 = 1 / (1 - _BETA1 ** (step + 1)), 1 / (1 - _BETA2 ** (step + 1))
-    change = rate * (first * start1) / ((second * start2).sqrt() + _EPSILON)
+    change = rate * factor * (first * start1) / ((second * start2).sqrt() + _EPSILON)
     values.sub_(torch.where(touched, change, 0))
     grads.zero_()
 

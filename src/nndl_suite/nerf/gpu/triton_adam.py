@@ -7,13 +7,17 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from nndl_suite.nerf.gpu.plain import starts
+
 _BLOCK = 1024
 _BETA1, _BETA2 = tl.constexpr(0.9), tl.constexpr(0.99)
 _EPSILON = tl.constexpr(1e-15)
 
 
 @triton.jit
-def _adam(values, grads, first, second, n, rate, decay, start1, start2, BLOCK: tl.constexpr):
+def _adam(values, grads, first, second, pace, n, rate, decay, BLOCK: tl.constexpr):
+    rate *= tl.load(pace)
+    start1, start2 = tl.load(pace + 1), tl.load(pace + 2)
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     grad = tl.load(grads + at, mask=at < n, other=0.0)
     touched = grad != 0.0
@@ -31,9 +35,15 @@ def _adam(values, grads, first, second, n, rate, decay, start1, start2, BLOCK: t
 def adam_touched(
     values: Tensor, grads: Tensor, first: Tensor, second: Tensor, *, rate: float, step: int, decay: float
 ) -> None:
-    """See `adam.adam_touched`; what changes from step to step are floats, which Triton does not compile for."""
-    start1, start2 = 1 / (1 - _BETA1.value ** (step + 1)), 1 / (1 - _BETA2.value ** (step + 1))
+    """See `adam.adam_touched`."""
+    adam_paced(values, grads, first, second, values.new_tensor([1.0, *starts(step)]), rate=rate, decay=decay)
+
+
+def adam_paced(
+    values: Tensor, grads: Tensor, first: Tensor, second: Tensor, pace: Tensor, *, rate: float, decay: float
+) -> None:
+    """See `adam.adam_paced`."""
     n = values.numel()
     _adam[(triton.cdiv(n, _BLOCK),)](
-        values, grads, first, second, n, float(rate), float(decay), start1, start2, BLOCK=_BLOCK
+        values, grads, first, second, pace, n, float(rate), float(decay), BLOCK=_BLOCK
     )  # fmt: skip
