@@ -1,6 +1,6 @@
 """What one GPU does: kernels against references, and everything that is fast timed beside its ceiling; no network.
 
-    python benchmarks/gpu.py [--parts tests ceilings comparison pretraining] [--seconds 2]
+    python benchmarks/gpu.py [--parts tests ceilings comparison pretraining nerf] [--seconds 2]
 
 Writes results/NAME.json after each part, so that a run that is cut short leaves what it had.
 """
@@ -14,9 +14,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from gpu_nerf import measure as measure_nerf
 from gpu_steps import ceilings, comparison_steps, pretraining_steps
 from record import circumstances, save
 
+from nndl_suite.data.catalog import default_data_root
 from nndl_suite.training.files import Json
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -45,7 +47,7 @@ def tests() -> dict[str, Json]:
 def main() -> None:
     """Run the parts one after the other."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    known = ("tests", "ceilings", "comparison", "pretraining")
+    known = ("tests", "ceilings", "comparison", "pretraining", "nerf")
     parser.add_argument("--parts", nargs="+", choices=known, default=list(known))
     parser.add_argument("--seconds", type=float, default=2, help="of each measurement")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results"))
@@ -66,8 +68,12 @@ def main() -> None:
         sizes = [("cifar", 512), ("cifar", 1024), ("imagenet", 1024)]
         return [pretraining_steps(stem=stem, batch=batch, seconds=args.seconds) for stem, batch in sizes]
 
+    def nerf() -> dict[str, Json]:
+        copied = float(top["copy_tb_per_second"])
+        return measure_nerf(default_data_root(None), args.seconds, peak_tflops=peak, copy_tb_per_second=copied)
+
     parts: dict[str, Callable[[], Json]] = {
-        "tests": tests, "ceilings": lambda: top, "comparison": comparison, "pretraining": pretraining,
+        "tests": tests, "ceilings": lambda: top, "comparison": comparison, "pretraining": pretraining, "nerf": nerf,
     }  # fmt: skip
     for part in args.parts:
         began = time.perf_counter()

@@ -54,7 +54,7 @@ def test_the_result_holds_what_the_contract_names(finished: Path):
     assert set(result) == {
         *("kind", "seconds", "seed", "test", "train_images", "test_images", "resolution", "steps", "train_seconds"),
         *("render_seconds_per_frame", "poses", "poses_source", "note", "train", "gap", "lpips_missing"),
-        *("photo_size", "max_side", "error_scale", "held_out_poses", "test_unrefined"),
+        *("photo_size", "max_side", "error_scale", "held_out_poses", "test_unrefined", "device", "device_note"),
     }
     assert (result["kind"], result["seed"], result["steps"]) == ("nerf", 3, STEPS)
     assert (result["train_images"], result["test_images"], result["resolution"]) == (10, 2, [48, 36])

@@ -120,8 +120,9 @@ def train(
     )
     with progress() as watch:
         scan.fit(minutes=minutes, steps=steps, resume=resume, watch=watch)
-    for note in scan.scene.poses.notes:
-        say(f"note: {note}")
+    for note in (*scan.scene.poses.notes, scan.device_note):
+        if note is not None:
+            say(f"note: {note}")
     show_result(out, as_json=as_json)
 
 

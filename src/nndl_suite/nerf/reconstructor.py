@@ -20,7 +20,7 @@ from nndl_suite.nerf.export_frame import ExportFrame, moved, out_of_field
 from nndl_suite.nerf.field import FieldSettings, load_field
 from nndl_suite.nerf.filming import Quality, What
 from nndl_suite.nerf.frame import FieldFrame, Similarity, field_frame, read_frame, write_frame
-from nndl_suite.nerf.gpu.chosen import choose_device, lacks, spoken
+from nndl_suite.nerf.gpu.chosen import choose_device, lacks, name_of
 from nndl_suite.nerf.gpu.field import place_field
 from nndl_suite.nerf.gpu.trainer import gpu_settings, train_field_on
 from nndl_suite.nerf.hull import object_field, object_frame
@@ -136,8 +136,10 @@ class ColmapNerfReconstructor:
             check_source(self._source, poses)
 
     @classmethod
-    def open(cls, run: Path | str, *, data_root: Path | str | None = None) -> "ColmapNerfReconstructor":
-        """Come back to a run, to score, render or export it.
+    def open(
+        cls, run: Path | str, *, device: Device = "auto", data_root: Path | str | None = None
+    ) -> "ColmapNerfReconstructor":
+        """Come back to a run, to score, render or export it, on whichever device.
 
         Raises:
             RunError: there is no such run.
@@ -145,8 +147,8 @@ class ColmapNerfReconstructor:
         """
         folder = read_run(run, kind="nerf")
         asked = cast(dict[str, Any], folder.config()["settings"])
-        settings = {name: value for name, value in asked.items() if name not in {"source", "files"}}
-        scan = cls(asked["source"], out=folder.path, data_root=data_root, **settings)
+        settings = {name: value for name, value in asked.items() if name not in {"source", "files", "device"}}
+        scan = cls(asked["source"], out=folder.path, device=device, data_root=data_root, **settings)
         scan._run = folder
         return scan
 
@@ -399,6 +401,11 @@ class ColmapNerfReconstructor:
         """Where the field is learned and looked at."""
         return choose_device(self.settings.device)
 
+    @property
+    def device_note(self) -> str | None:
+        """Why that device is slower than it could be, in a sentence; None where nothing is amiss."""
+        return lacks(self.device)
+
     @cached_property
     def field(self) -> AnyField:
         """The trained field, on the device that looks at it.
@@ -429,6 +436,7 @@ class ColmapNerfReconstructor:
         """The run folder, opened once: the steps of one object belong to one run."""
         if self._run is None:
             settings: dict[str, Json] = {**asdict(self.settings), "files": fingerprint(self._source)}
+            del settings["device"]  # a run may go on elsewhere
             self._run = open_run(self.out, kind="nerf", settings=settings, resume=resume)
         return self._run
 
@@ -518,7 +526,7 @@ class ColmapNerfReconstructor:
             poses_source="colmap" if self._uses_colmap else "given",
             max_side=self.settings.max_side,
         )
-        fields |= {"device": spoken(self.device), "device_note": lacks(self.device)}
+        fields |= {"device": name_of(self.device), "device_note": self.device_note}
         seconds = seconds_before + checkpoint.seconds + time.monotonic() - started
         run.finish("nerf", seconds=seconds, seed=self.settings.seed, fields=fields)
         self._scores = scores.test

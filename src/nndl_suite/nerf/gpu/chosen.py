@@ -53,6 +53,6 @@ def lacks(device: torch.device) -> str | None:
     return None
 
 
-def spoken(device: torch.device) -> str:
+def name_of(device: torch.device) -> str:
     """What seconds were spent on: "cpu", or the GPU's name."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
