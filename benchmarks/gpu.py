@@ -2,23 +2,24 @@
 
     python benchmarks/gpu.py [--parts tests ceilings comparison pretraining nerf] [--seconds 2]
 
+`nerf` takes its scenes from `NNDL_SUITE_DATA` (see gpu_nerf.py), and needs no part of the other experiments.
+
 Writes results/NAME.json after each part, so that a run that is cut short leaves what it had.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from gpu_nerf import measure as measure_nerf
-from gpu_steps import ceilings, comparison_steps, pretraining_steps
+from gpu_clock import ceilings
 from record import circumstances, save
 
-from nndl_suite.data.catalog import default_data_root
 from nndl_suite.training.files import Json
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -58,6 +59,8 @@ def main() -> None:
     peak = float(top["bf16_tflops"])
 
     def comparison() -> list[Json]:
+        from gpu_steps import comparison_steps  # noqa: PLC0415 - a part imports what it needs, which may be missing
+
         arms = [("resnet18", 1024, False), ("resnet18", 1024, True), ("vit", 1024, False), ("vit", 1024, True)]
         return [
             comparison_steps(arm, batch=batch, seconds=args.seconds, peak_tflops=peak, compiled=compiled)
@@ -65,12 +68,16 @@ def main() -> None:
         ]
 
     def pretraining() -> list[Json]:
+        from gpu_steps import pretraining_steps  # noqa: PLC0415
+
         sizes = [("cifar", 512), ("cifar", 1024), ("imagenet", 1024)]
         return [pretraining_steps(stem=stem, batch=batch, seconds=args.seconds) for stem, batch in sizes]
 
     def nerf() -> dict[str, Json]:
-        copied = float(top["copy_tb_per_second"])
-        return measure_nerf(default_data_root(None), args.seconds, peak_tflops=peak, copy_tb_per_second=copied)
+        from gpu_nerf import measure  # noqa: PLC0415
+
+        root = Path(os.environ.get("NNDL_SUITE_DATA", "."))
+        return measure(root, args.seconds, peak_tflops=peak, copy_tb_per_second=float(top["copy_tb_per_second"]))
 
     parts: dict[str, Callable[[], Json]] = {
         "tests": tests, "ceilings": lambda: top, "comparison": comparison, "pretraining": pretraining, "nerf": nerf,

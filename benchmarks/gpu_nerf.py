@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from gpu_steps import seconds_a_step
+from gpu_clock import seconds_a_step
 
 from nndl_suite.nerf.field import FieldSettings
 from nndl_suite.nerf.frame import FieldFrame, field_frame

@@ -127,7 +127,7 @@ def train(
 
 
 @app.command("eval")
-def evaluate(run: Run, data_root: WeightsRoot = None, as_json: AsJson = False) -> None:
+def evaluate(run: Run, device: DeviceName = "auto", data_root: WeightsRoot = None, as_json: AsJson = False) -> None:
     """Score a finished run again on its held-out photos.
 
     Example: nndl-suite nerf eval runs/can
@@ -135,7 +135,7 @@ def evaluate(run: Run, data_root: WeightsRoot = None, as_json: AsJson = False) -
     from nndl_suite import ColmapNerfReconstructor
 
     with progress() as watch:
-        ColmapNerfReconstructor.open(run, data_root=data_root).evaluate(watch=watch)
+        ColmapNerfReconstructor.open(run, device=device, data_root=data_root).evaluate(watch=watch)
     show_result(run, as_json=as_json)
 
 
@@ -166,6 +166,7 @@ def render(
     save_path: Annotated[
         Path | None, typer.Option("--save-path", help="Also write the camera path, as JSON that nerfstudio reads.")
     ] = None,
+    device: DeviceName = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Render a video along a camera path. Ctrl-C ends it early; what is rendered by then plays.
@@ -177,7 +178,7 @@ def render(
     if size is not None and height is not None:
         raise typer.BadParameter("--size and --height both say the height; give one of them")
     with progress() as watch:
-        ColmapNerfReconstructor.open(run).render_path(
+        ColmapNerfReconstructor.open(run, device=device).render_path(
             path,
             out,
             frames=frames,
@@ -219,6 +220,7 @@ def export(
     max_faces: Annotated[
         int, typer.Option("--max-faces", help="Triangles that a mesh is simplified to; 0 keeps all.", min=0)
     ] = 200_000,
+    device: DeviceName = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Write a point cloud, a mesh or the cameras, in the capture's own frame unless asked otherwise.
@@ -227,7 +229,7 @@ def export(
     """
     from nndl_suite import ColmapNerfReconstructor
 
-    scan = ColmapNerfReconstructor.open(run)
+    scan = ColmapNerfReconstructor.open(run, device=device)
     chosen = what or _what(out)
     with progress() as watch:
         if chosen == "cameras":
@@ -248,6 +250,7 @@ def view(
     host: Annotated[
         str, typer.Option("--host", help="Address to listen on; 0.0.0.0 lets the whole network in, without a password.")
     ] = "127.0.0.1",
+    device: DeviceName = "auto",
 ) -> None:
     """Look around in a finished run in the browser: photos, points, mesh, and the field itself, rendered live.
 
@@ -255,7 +258,7 @@ def view(
     """
     from nndl_suite import ColmapNerfReconstructor
 
-    scan = ColmapNerfReconstructor.open(run)
+    scan = ColmapNerfReconstructor.open(run, device=device)
     from nndl_suite.nerf.viewer import Viewer  # after the run: who mistyped its name need not install viser to hear so
 
     with progress() as watch:

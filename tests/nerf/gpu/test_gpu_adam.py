@@ -6,7 +6,7 @@ import torch
 from gpu_cases import apart
 
 from nndl_suite.nerf.gpu import plain
-from nndl_suite.nerf.gpu.adam import adam_touched
+from nndl_suite.nerf.gpu.adam import adam_paced, adam_touched
 
 
 @pytest.mark.parametrize("shape", [(40,), (700, 2)])
@@ -33,6 +33,15 @@ def test_the_smallest_gradients_move_as_far_as_large_ones():
     values, first, second = (torch.zeros(3) for _ in range(3))
     adam_touched(values, torch.tensor([1e-12, 1.0, 0.0]), first, second, rate=0.1, step=0)
     np.testing.assert_allclose(values.numpy(), [-0.1, -0.1, 0], rtol=2e-3)
+
+
+def test_its_pace_may_lie_on_the_device():
+    grads = torch.tensor([0.5, 0.0, -2.0])
+    told, paced = ([torch.ones(3), grads.clone(), torch.full((3,), 0.1), torch.full((3,), 0.2)] for _ in range(2))
+    adam_touched(*told, rate=0.03, step=4)
+    adam_paced(*paced, torch.tensor([0.3, *plain.starts(4)]), rate=0.1)
+    for ours, expected in zip(paced, told, strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-6)
 
 
 @pytest.mark.gpu
