@@ -17,7 +17,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict:
     def render_path(kind: str, out: Path, **options: object) -> None:
         seen.update(options, kind=kind, out=out)
 
-    opened = SimpleNamespace(open=lambda _run: SimpleNamespace(render_path=render_path))
+    opened = SimpleNamespace(open=lambda _run, device: SimpleNamespace(render_path=render_path))
     monkeypatch.setattr(nndl_suite, "ColmapNerfReconstructor", opened, raising=False)
     return seen
 

@@ -1,6 +1,7 @@
 """Training on a device beside the CPU's trainer: the same draws, the same steps, the same state."""
 
 import os
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -25,6 +26,8 @@ from nndl_suite.training.seeds import generator_for
 from nndl_suite.training.watch import Step
 
 CPU = torch.device("cpu")
+HALF = {"table": 0.15, "weights": 0.1, "log_gain": 0.02, "poses": 0.4}
+"""Limits for kernels that multiply in half precision, which wakes and rests more units."""
 interpreted = pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason="minutes by Triton's interpreter")
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 
@@ -39,22 +42,27 @@ def _case(photos: PosedPhotos, kind: str) -> tuple[PosedPhotos, TrainSettings]:
     return (photos, replace(OPEN, pose_rate=1e-3)) if kind == "open" else (cut_out(photos), BALL)
 
 
-def _differences(ours: GpuFieldTrainer, theirs: FieldTrainer, start: dict) -> dict[str, float]:
-    """How far apart what was learned is, beside how far it has moved."""
+def _first_moments(state) -> dict[str, torch.Tensor]:
+    """Adam's: a tenth of the gradient after a first step, and still without jumps where its sign turns."""
+    found = {name: moments[0] for name, moments in state["moments"].items()}
+    return found | ({"poses": state["poses"]["first"]} if "poses" in state else {})
+
+
+def _values(state) -> dict[str, torch.Tensor]:
+    found = {"table": state["field"]["table"], "weights": state["field"]["weights"], "log_gain": state["log_gain"]}
+    return found | ({"poses": state["poses"]["moves"]} if "poses" in state else {})
+
+
+def _compare(ours: GpuFieldTrainer, theirs: FieldTrainer, start: dict, limits: dict[str, float], moved: float) -> None:
+    """Gradients within `limits`; what has moved since `start`, at first by the gradients' signs, within `moved`."""
     found, expected = ours.state(), theirs.state()
-    parts = {"table": ("field", "table"), "weights": ("field", "weights"), "log_gain": ("log_gain",)}
-    if "poses" in expected:
-        parts["poses"] = ("poses", "moves")
-
-    def get(state, path):
-        for name in path:
-            state = state[name]
-        return state
-
-    return {
-        name: apart(get(found, path) - get(start, path), get(expected, path) - get(start, path))
-        for name, path in parts.items()
-    }
+    for name, moment in _first_moments(expected).items():
+        difference = apart(_first_moments(found)[name], moment)
+        assert difference < limits[name], (name, difference)
+    before = _values(start)
+    for name, value in _values(expected).items():
+        difference = apart(_values(found)[name] - before[name], value - before[name])
+        assert difference < moved, (name, difference)
 
 
 def _clones(state):
@@ -101,13 +109,9 @@ def test_each_step_is_the_cpu_trainers(photos: PosedPhotos, kind: str):
         ours.load_state(start)
         found, expected = ours.step(index, 0.1), theirs.step(index, 0.1)
         assert {name: float(value) for name, value in found.items()} == pytest.approx(expected, rel=1e-4)
-        # Rounding puts some unit to rest, or some sample beyond a cell's wall, where slopes are others: that changes
-        # all rows about the sample, or its camera's gradient, and Adam begins by signs. The first step has none such.
-        limits = {"table": 0.1, "weights": 1e-2, "log_gain": 1e-3, "poses": 0.5}
-        if index == WARMUP_STEPS:
-            limits = {"table": 0.1, "weights": 1e-4, "log_gain": 1e-4, "poses": 1e-4}
-        for name, difference in _differences(ours, theirs, start).items():
-            assert difference < limits[name], (name, difference)
+        # rounding puts some unit to rest, or some sample beyond a cell's wall, where slopes are others: that changes
+        # the gradient of all rows about the sample, or of its camera
+        _compare(ours, theirs, start, {"table": 0.05, "weights": 1e-3, "log_gain": 1e-4, "poses": 0.1}, 0.4)
 
 
 @interpreted
@@ -161,7 +165,7 @@ def test_one_step_by_whatever_kernels_there_are(photos: PosedPhotos):
     start = _clones(theirs.state())
     found, expected = ours.step(WARMUP_STEPS, 0.1), theirs.step(WARMUP_STEPS, 0.1)
     assert float(found["loss"]) == pytest.approx(expected["loss"], rel=5e-3)
-    assert max(_differences(ours, theirs, start).values()) < 0.2  # half precision turns the signs of small gradients
+    _compare(ours, theirs, start, HALF, 0.8)
 
 
 @interpreted
@@ -210,18 +214,17 @@ def test_without_cuda_auto_is_the_cpu():
 def test_steps_on_a_gpu_are_the_cpu_trainers(photos: PosedPhotos, kind: str):
     photos, settings = _case(photos, kind)
     ours, theirs = GpuFieldTrainer(photos, settings, torch.device("cuda")), FieldTrainer(photos, settings)
-    start = _clones(theirs.state())
     same = GpuFieldTrainer(photos, settings, CPU)  # draws what the CPU's trainer draws
     for index in range(WARMUP_STEPS, WARMUP_STEPS + 6):  # the last are replayed
+        start = _clones(theirs.state())
+        ours.load_state(start)
         expected = theirs.step(index, 0.1)
         same.step(index, 0.1)
         for mine, drawn in zip(ours.draws(), same.draws(), strict=True):
             mine.copy_(drawn)
         found = ours.learn(index, 0.1)
         assert {name: float(value) for name, value in found.items()} == pytest.approx(expected, rel=2e-2)
-        _hand_over(theirs, ours)
-    for name, difference in _differences(ours, theirs, start).items():
-        assert difference < 0.2, name
+        _compare(ours, theirs, start, HALF, 0.8)
 
 
 @pytest.mark.gpu
@@ -242,7 +245,9 @@ def test_a_replayed_step_is_the_step_itself(photos: PosedPhotos):
 def test_no_step_waits_for_the_gpu(photos: PosedPhotos):
     trainer = GpuFieldTrainer(photos, replace(OPEN, pose_rate=1e-3), torch.device("cuda"))
     trainer.step(0, 0.0)
-    torch.cuda.set_sync_debug_mode("error")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that this mode is a prototype
+        torch.cuda.set_sync_debug_mode("error")
     try:
         trainer.step(1, 0.0)
     finally:
