@@ -47,4 +47,4 @@ def test_on_a_gpu(n: int):
     encode_backward(points, grad, BIG, grad_table)
     assert apart(grad_table, exact) < 1e-4  # float32 places points in cells of 1 / 2048 to 1e-4 of a cell
     assert apart(encode(points, table, BIG), plain.encode(points.double(), table.double(), BIG)) < 1e-4
-    assert apart(encode(points, table, BIG), plain.encode(points, table, BIG)) < 1e-5
+    assert apart(encode(points, table, BIG), plain.encode(points, table, BIG)) < 5e-5  # fused products

@@ -3,7 +3,7 @@
 # Types are Triton's, found when a kernel is compiled; it writes to tensors that it is given.
 """The field's two networks in Triton, fused: what lies between layers never leaves the multiprocessor.
 
-A tile is `TILE` samples by features. Forwards, layers multiply in float16. Backwards the forward pass is done again,
+A tile is some samples by features. Forwards, layers multiply in float16. Backwards the forward pass is done again,
 which costs less than to read activations back, and gradients are bfloat16, for they span more orders of magnitude than
 float16 has. All sums are float32. Layers narrower than 16 are padded to it, the least that tensor cores take.
 
@@ -17,9 +17,11 @@ from torch import Tensor
 
 from nndl_suite.nerf.kernels import nets
 
-TILE = 128
-WARPS = 8
-"""With 64 accumulators fewer a thread than with 4. Loads are not staged ahead: weights would fill the shared memory."""
+FORWARD_TILE, BACKWARD_TILE = 64, 32
+WARPS = 2
+"""Fewer than a warp group of 4, so that matrices are multiplied by `mma.sync`: compiled to Hopper's `wgmma`, Triton 3.6
+gave gradients of noise (on an H200 1.3 apart in norm with 8 warps, reads outside of memory with 4); these are 0.005
+apart. Loads are not staged ahead: weights would fill the shared memory."""
 _START, _MOST = tl.constexpr(float(nets.START_LOG_DENSITY)), tl.constexpr(float(nets.MAX_LOG_DENSITY))
 _STARTS = [sum(rows * columns for rows, columns in nets.SHAPES[:i]) for i in range(len(nets.SHAPES))]
 _W0, _W1, _W2, _W3, _W4, _TOWARD = (tl.constexpr(start) for start in _STARTS)
@@ -172,7 +174,8 @@ def forward(
     """Fill `density` [n] and `rgb`, whose samples and channels lie `strides` apart."""
     n = encoding.shape[1]
     _shade[(programs,)](
-        weights, encoding, basis, density, rgb, n, n // len(basis), *strides, TILE=TILE, num_warps=WARPS, num_stages=1
+        weights, encoding, basis, density, rgb, n, n // len(basis), *strides,
+        TILE=FORWARD_TILE, num_warps=WARPS, num_stages=1,
     )  # fmt: skip
 
 
@@ -186,5 +189,5 @@ def backward(
     n = encoding.shape[1]
     _learn[(len(grad_weights),)](
         weights, encoding, basis, grads, grad_encoding, grad_weights, n, n // len(basis),
-        TILE=TILE, NARROW=_narrow(encoding), num_warps=WARPS, num_stages=1,
+        TILE=BACKWARD_TILE, NARROW=_narrow(encoding), num_warps=WARPS, num_stages=1,
     )  # fmt: skip
