@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from nndl_suite.data.image_set import ImageSet, ImageStore, ResidentImages
 from nndl_suite.errors import ConfigError
+from nndl_suite.training.processes import Part, rank, whole, world_size
 from nndl_suite.training.seeds import generator_for
 
 
@@ -38,6 +39,7 @@ class Batches:
         seed: int,
         device: torch.device | str = "cpu",
         workers: int = 2,
+        part: Part | None = None,
     ) -> None:
         """Prepare batches of `batch_size` images; what is left over at an epoch's end is dropped.
 
@@ -47,6 +49,7 @@ class Batches:
             seed: Decides the order of every epoch.
             device: Where the batches go.
             workers: Processes that decode images kept on disk.
+            part: The rows of every batch that are given, where several processes share it; None gives all.
         """
         if not 1 <= batch_size <= len(images):
             raise ConfigError(f"batch_size must be in [1, {len(images)}] for {images.name}, got {batch_size}")
@@ -55,6 +58,7 @@ class Batches:
         self._labels = None if images.labels is None else images.labels.to(self._device)
         self._pixels = images.store.pixels.to(self._device) if isinstance(images.store, ResidentImages) else None
         self._stream = _Stream(images.store, workers)
+        self._part = whole(batch_size) if part is None else part
         self._epoch, self._order = -1, torch.empty(0, dtype=torch.int64)
 
     def __len__(self) -> int:
@@ -76,7 +80,7 @@ class Batches:
         if epoch != self._epoch:
             self._order = torch.randperm(self._total, generator=generator_for(self._seed, "order", epoch))
             self._epoch = epoch
-        return self._order[position * self._batch_size : (position + 1) * self._batch_size]
+        return self._order[position * self._batch_size :][self._part.rows]
 
     def _rest_of_epoch(self, step: int) -> list[Int64[Tensor, "b"]]:
         end = (step // len(self) + 1) * len(self)
@@ -117,9 +121,22 @@ def in_order(
     images: ImageSet, *, batch_size: int, device: torch.device | str = "cpu", workers: int = 2
 ) -> Iterator[Batch]:
     """Every image once, in the set's own order; the last batch may be smaller."""
-    order = torch.arange(len(images)).split(batch_size)
+    return _in_turn(images, batch_size, device, workers, first=0, every=1)
+
+
+def own_in_order(
+    images: ImageSet, *, batch_size: int, device: torch.device | str = "cpu", workers: int = 2
+) -> Iterator[Batch]:
+    """Of several processes, each gets its own of those batches in turn: all together they see every image once."""
+    return _in_turn(images, batch_size, device, workers, first=rank(), every=world_size())
+
+
+def _in_turn(
+    images: ImageSet, batch_size: int, device: torch.device | str, workers: int, *, first: int, every: int
+) -> Iterator[Batch]:
+    order = torch.arange(len(images)).split(batch_size)[first::every]
     if isinstance(images.store, ResidentImages):
-        pixels = images.store.pixels.split(batch_size)
+        pixels = images.store.pixels.split(batch_size)[first::every]
     else:
         pixels = iter(_loader(images.store, list(order), workers))
     for indices, chunk in zip(order, pixels, strict=True):
