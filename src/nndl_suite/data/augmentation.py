@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from nndl_suite.training.processes import Part, whole
 
+
 def crop_and_flip(
     images: UInt8[Tensor, "b c h w"],
     generator: torch.Generator,

@@ -7,7 +7,7 @@ from typing import cast
 
 import torch
 from jaxtyping import Float
-from timm.layers import BatchNormAct2d
+from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, distributed, nn
 
 from nndl_suite.errors import ConfigError
@@ -45,7 +45,7 @@ class _Synchronised(_BatchNorm):
 
     def forward(self, input: Float[Tensor, "b c ..."]) -> Float[Tensor, "b c ..."]:
         if not self.training:
-            return super().forward(input)
+            return super().forward(input)  # pyright: ignore[reportCallIssue] - it takes it for bound already
         output, mean, variance = _normalised(input, self.weight, self.bias, self.eps)
         if self.running_mean is not None and self.running_var is not None:
             assert self.num_batches_tracked is not None
@@ -70,10 +70,10 @@ class _Synchronised2d(_Synchronised, nn.BatchNorm2d):
 class _SynchronisedAct2d(_Synchronised, BatchNormAct2d):
     """timm's, which goes on with a nonlinearity."""
 
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    def forward(self, input: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         if not self.training:
-            return BatchNormAct2d.forward(self, x)
-        return self.act(self.drop(super().forward(x)))
+            return BatchNormAct2d.forward(self, input)
+        return cast(nn.Module, self.act)(cast(nn.Module, self.drop)(super().forward(input)))
 
 
 _SYNCHRONISED: dict[type[nn.Module], type[_BatchNorm]] = {
@@ -110,7 +110,7 @@ class _Normalise(torch.autograd.Function):
         mean = means.mean(dim=0)
         variance = (variances + (means - mean).square()).mean(dim=0)
         scale = (variance + eps).rsqrt()
-        ctx.save_for_backward(x, weight, mean, scale)
+        ctx.save_for_backward(x, weight, mean, scale)  # pyright: ignore[reportArgumentType] - a None is kept as it is
         factor = scale if weight is None else scale * weight.to(wide)
         shift = -mean * factor if bias is None else bias.to(wide) - mean * factor
         y = torch.addcmul(_wide(shift, x), x.to(wide), _wide(factor, x)).to(x.dtype)

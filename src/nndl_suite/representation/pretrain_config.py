@@ -28,7 +28,7 @@ class PretrainConfig:
     steps: int | None = None
     """Instead of epochs: how many batches, whatever the size of the set."""
     batch_size: int = 512
-    """Images, not views: a step embeds at least 2 * batch_size crops."""
+    """Images, not views, of all processes together: a step embeds at least 2 * batch_size crops."""
     learning_rate: float | None = None
     """For a batch of 256 images; what runs is `peak_rate`."""
     momentum: float = 0.9
@@ -52,8 +52,12 @@ class PretrainConfig:
     seed: int = 0
     device: Device = "auto"
     precision: Precision = "auto"
+    devices: int = 1
+    """Processes on each machine that share every batch, one for each GPU (docs/many-processes.md)."""
+    nodes: int = 1
+    """Machines."""
     workers: int = 2
-    """Processes that decode images kept on disk."""
+    """Processes that decode images kept on disk, for each process that learns."""
 
     def __post_init__(self) -> None:
         for name, given, known in (("method", self.method, METHODS), ("online_probe", self.online_probe, _CHOICES)):

@@ -19,10 +19,11 @@ from nndl_suite.representation.colour import blend, shift_hue, solarise, to_grey
 from nndl_suite.representation.view_draws import ViewDraws, draw_view
 from nndl_suite.representation.view_kernel import render_on_cpu
 from nndl_suite.representation.view_recipe import ViewRecipe
+from nndl_suite.training.processes import Part, whole
 
 
 def random_views(
-    images: UInt8[Tensor, "b 3 s s"], recipes: Sequence[ViewRecipe], *, generator: Generator
+    images: UInt8[Tensor, "b 3 s s"], recipes: Sequence[ViewRecipe], *, generator: Generator, part: Part | None = None
 ) -> Float[Tensor, "v b 3 s s"]:
     """Views of the images' own size, in [0, 1]; `views[i, j]` shows `images[j]` by `recipes[i]`.
 
@@ -32,6 +33,7 @@ def random_views(
         images: Square images.
         recipes: What may happen to them, one for each view.
         generator: On the images' device; all randomness comes from it.
+        part: Which rows of a batch the images are; None: all. They look as they would among the others.
 
     Raises:
         DataError: the images are not as they must be.
@@ -45,9 +47,10 @@ def random_views(
         )
     if not recipes:
         raise ConfigError("views want at least one recipe, got none")
+    part = part or whole(b)
     views = images.new_empty((len(recipes), b, size, size, 3), dtype=torch.float32).permute(0, 1, 4, 2, 3)
     for view, recipe in zip(views, recipes, strict=True):
-        draws = draw_view(b, size, recipe, generator)
+        draws = draw_view(part.total, size, recipe, generator).of(part)
         if images.device.type == "cpu":
             render_on_cpu(images, draws, view)
         else:
@@ -61,6 +64,8 @@ def render(pixels: Float[Tensor, "b 3 s s"], draws: ViewDraws) -> Float[Tensor, 
     The hue shift costs more than all the rest, so it is done once, on those images at a time that have it in the same
     place among the other operations.
     """
+    if not draws.of_whole_batch:
+        return _render_part(pixels, draws)
     rendered: list[Tensor] = []
     for place, group in enumerate(draws.by_hue_place()):
         chosen = group.clamp(
@@ -72,6 +77,27 @@ def render(pixels: Float[Tensor, "b 3 s s"], draws: ViewDraws) -> Float[Tensor, 
             view = blur(view, draws.sigma[chosen].to(pixels.dtype))
         rendered.append(solarise(view, draws.solar[chosen]))
     return torch.cat(rendered)[draws.ranks[: len(pixels)]]
+
+
+def _render_part(pixels: Float[Tensor, "b 3 s s"], draws: ViewDraws) -> Float[Tensor, "b 3 s s"]:
+    """As `render`, of a part of a batch, in which no place of the hue shift has a known number of images.
+
+    All have their hue shifted at once; what comes before it and what comes after are rounds of their own, in which the
+    other images' operations have a strength of 1 and change nothing.
+    """
+    view = crop_and_flip(pixels, draws.boxes, draws.flips)
+    strengths, place = draws.strengths.to(view.dtype), draws.hue_places
+    for after in (False, True):
+        if after:
+            view = shift_hue(view, draws.hue.to(view.dtype))
+        for i in range(3):
+            strength = torch.where((place <= i) == after, strengths[:, i], 1.0)
+            kind = draws.kinds[:, i]
+            view = blend(view, strength, contrast=kind == 1, saturation=kind == 2)
+    view = to_grey(view, draws.grey)
+    if draws.sigma is not None:
+        view = blur(view, draws.sigma.to(pixels.dtype))
+    return solarise(view, draws.solar)
 
 
 def crop_and_flip(

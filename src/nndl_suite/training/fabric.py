@@ -1,21 +1,28 @@
 """Which device and precision a run uses, chosen once."""
 
-from typing import Literal, get_args
+from inspect import signature
+from typing import Any, Literal, cast, get_args
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments import (
-    ClusterEnvironment,
-    LightningEnvironment,
-    SLURMEnvironment,
-    TorchElasticEnvironment,
-)
-from lightning_fabric.strategies import DDPStrategy
+from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning_fabric.strategies.ddp import DDPStrategy
+from torch.nn.parallel import DistributedDataParallel
 
 from nndl_suite.errors import ConfigError, unknown_name
 from nndl_suite.training.environment import Spread, slurm_started, torchrun_started
 from nndl_suite.training.processes import everywhere, world_size
 from nndl_suite.training.starting import start_others
+
+_SENDS_BUFFERS = (
+    "forward_sync_buffers"
+    if "forward_sync_buffers" in signature(DistributedDataParallel).parameters
+    else "broadcast_buffers"
+)
+"""The name of that setting of DDP, and the one that it had until then."""
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "32-true", "bf16-mixed"]
@@ -34,7 +41,9 @@ def make_fabric(device: Device = "auto", precision: Precision = "auto") -> Fabri
     chosen = resolve_device(device)
     started = torchrun_started() or Spread()
     if max(world_size(), started.processes) > 1:
-        raise everywhere(ConfigError("this is done by one process alone; give it a command of its own, without torchrun"))
+        raise everywhere(
+            ConfigError("this is done by one process alone; give it a command of its own, without torchrun")
+        )
     if precision not in get_args(Precision):
         raise unknown_name("precision", precision, get_args(Precision))
     fabric = Fabric(accelerator=chosen.type, devices=1, precision=_resolve_precision(precision, chosen))
@@ -80,7 +89,7 @@ def join_fabric(
             # what lies on the CPU goes by gloo in any case, so that words between processes never wait for a GPU
             process_group_backend="cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo",
             find_unused_parameters=find_unused_parameters,
-            broadcast_buffers=False,  # they are the same everywhere: batch statistics and queues are of all rows
+            **cast(dict[str, Any], {_SENDS_BUFFERS: False}),  # they are alike: statistics and queues are of all rows
         ),
         precision=_resolve_precision(precision, chosen),
         plugins=[_cluster()],
