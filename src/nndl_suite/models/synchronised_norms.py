@@ -45,7 +45,7 @@ class _Synchronised(_BatchNorm):
 
     def forward(self, input: Float[Tensor, "b c ..."]) -> Float[Tensor, "b c ..."]:
         if not self.training:
-            return super().forward(input)  # pyright: ignore[reportCallIssue] - it takes it for bound already
+            return _BatchNorm.forward(self, input)
         output, mean, variance = _normalised(input, self.weight, self.bias, self.eps)
         if self.running_mean is not None and self.running_var is not None:
             assert self.num_batches_tracked is not None

@@ -1,8 +1,8 @@
 """One training step of a radiance field by several processes, each with a part of the rays.
 
-They exchange what belongs to rays and samples, not the gradient of the table: of 2^15 samples, 36 numbers each are 5 MB,
-the table is 26 MB. Each then does the whole scatter and the same Adam step, in the order in which one process would,
-so that tables and density grids stay alike without another word.
+They exchange what belongs to rays and samples, not the gradient of the table: of 2^15 samples, 36 numbers each are 5 MB
+where the table is 26 MB. Each then does the whole scatter and the same Adam step, in the order in which one process
+would, so that tables and density grids stay alike without another word.
 """
 
 from dataclasses import dataclass, fields
