@@ -18,6 +18,7 @@ from nndl_suite.representation.blur import blur_radius
 from nndl_suite.representation.view_draws import ViewDraws, draw_view, random_boxes
 from nndl_suite.representation.view_kernel import render_on_cpu
 from nndl_suite.representation.views import ViewRecipe, crop_and_flip, random_views, render
+from nndl_suite.training.processes import Part
 
 PLAIN = ViewRecipe(scale=(1, 1), ratio=(1, 1), flip=0, jitter=0, grey=0)
 WILD = ViewRecipe(
@@ -305,3 +306,26 @@ def test_views_on_cuda_stay_there_and_are_the_reference(b):
     for view in views:
         draws = draw_view(b, 32, WILD, generator)
         torch.testing.assert_close(view, render(images.double() / 255, draws).float(), atol=1e-4, rtol=0)
+
+
+# of several processes, each sees its part of a batch
+
+
+@pytest.mark.parametrize("count", [8, 10])
+def test_parts_look_as_they_would_in_the_batch(count):
+    images, recipes = _images(count), (WILD, PLAIN)
+    whole = random_views(images, recipes, generator=_generator(3))
+    half = count // 2
+    for part in (Part(0, half, count), Part(half, count, count)):
+        assert torch.equal(
+            random_views(images[part.rows], recipes, generator=_generator(3), part=part), whole[:, part.rows]
+        )
+
+
+@given(st.integers(0, 10**6))
+def test_parts_on_other_devices_too(seed):
+    images, draws = _images(9), draw_view(9, 16, WILD, _generator(seed))
+    whole = render(images / 255, draws)
+    for part in (Part(0, 3, 9), Part(3, 9, 9)):
+        found = render(images[part.rows] / 255, draws.of(part))
+        torch.testing.assert_close(found, whole[part.rows], rtol=0, atol=1e-5)

@@ -1,12 +1,14 @@
 """A script whose processes share trainings: `python many_processes.py WORLD FOLDER TRAINING...`.
 
 It starts its own other processes, as any plain script does. What each training ends with lies in its newest checkpoint
-under `FOLDER/TRAINING`. `TRAINING=dies-at-K` lets the last process kill itself before step K.
+under `FOLDER/TRAINING`. `TRAINING=dies-before-K` lets the last process kill itself before step K, and
+`TRAINING=stops-before-K` lets it be asked to stop.
 """
 
 import os
 import signal
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from nndl_suite.comparison.arm import ArmTraining
 from nndl_suite.comparison.recipe import Rates, Recipe
 from nndl_suite.comparison.splits import training_splits
 from nndl_suite.data.image_set import FileImages, ImageSet, file_set, resident_set
+from nndl_suite.errors import Interrupted, NndlError
 from nndl_suite.nerf import trainer
 from nndl_suite.nerf.field import FieldSettings
 from nndl_suite.nerf.photos import PosedPhotos
@@ -110,14 +113,15 @@ def ring(count: int = 5, side: int = 12) -> PosedPhotos:
     )
 
 
-def die_at(step: int, world: int) -> None:
-    """Let the last process end without a word before a step, a checkpoint having been written after each."""
+def act_before(step: int, what: signal.Signals, world: int) -> None:
+    """Let the last process send itself a signal before a step; checkpoints are written as often as they can be."""
     pretrainer.LoopSettings = partial(LoopSettings, checkpoint_seconds=0.0)
     before = pretrainer.Pretraining.step
 
     def deadly(self, index, fraction):
         if index == step and processes.rank() == world - 1:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), what)
+        time.sleep(0.3)  # an agreement at every step
         return before(self, index, fraction)
 
     pretrainer.Pretraining.step = deadly
@@ -125,10 +129,11 @@ def die_at(step: int, world: int) -> None:
 
 def main(world: int, folder: Path, trainings: list[str]) -> None:
     for training in trainings:
-        name, _, dies = training.partition("=dies-at-")
+        name, _, event = training.partition("=")
         out = folder / name
-        if dies:
-            die_at(int(dies), world)
+        if event:
+            what, _, step = event.partition("-before-")
+            act_before(int(step), {"dies": signal.SIGKILL, "stops": signal.SIGTERM}[what], world)
         if name == "field":
             field(world, out)
         elif name in ("resnet18-slim", "vit"):
@@ -140,4 +145,9 @@ def main(world: int, folder: Path, trainings: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])
+    try:
+        main(int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])
+    except NndlError as error:
+        if not error.told:
+            print(f"error: {error}", file=sys.stderr)
+        sys.exit(130 if isinstance(error, Interrupted) else 1)

@@ -46,7 +46,7 @@ class _Synchronised(_BatchNorm):
     def forward(self, input: Float[Tensor, "b c ..."]) -> Float[Tensor, "b c ..."]:
         if not self.training:
             return _BatchNorm.forward(self, input)
-        output, mean, variance = _normalised(input, self.weight, self.bias, self.eps)
+        output, mean, variance = _normalised(input, self.weight, self.bias, self.eps)  # pyright: ignore[reportCallIssue]
         if self.running_mean is not None and self.running_var is not None:
             assert self.num_batches_tracked is not None
             self.num_batches_tracked.add_(1)

@@ -34,7 +34,9 @@ class Agreement:
         if index < self._next:
             return False, False, self._seconds
         first = is_first()
-        stop, save, self._seconds, stride = largest([stops, saves and first, seconds * first, self._stride(index)])
+        stop, save, self._seconds, stride = largest(
+            [stops, saves and first, seconds * first, self._stride(index) * first]
+        )
         self._next, self._last, self._at = index + round(stride), index, time.monotonic()
         return stop > 0, save > 0, self._seconds
 
