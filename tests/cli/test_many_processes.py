@@ -37,12 +37,3 @@ def test_torchrun_says_how_many(tmp_path):
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["steps"] == 2
     assert done.stderr.count("pretraining: 100%") == 1
-
-
-def test_refusals_are_said_once(tmp_path):
-    words = [*PRETRAIN, "--out", "two", "--devices", "2"]
-    words[words.index("12")] = "13"
-    done = run(sys.executable, "-m", "nndl_suite", *words, cwd=tmp_path)
-    assert done.returncode == 1
-    assert done.stderr.count("batch_size must be a multiple of the 2 processes that share it, got 13") == 1
-    assert done.stderr.count("error") == 1

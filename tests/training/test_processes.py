@@ -1,3 +1,5 @@
+import os
+import subprocess
 import sys
 
 import pytest
@@ -126,3 +128,29 @@ def test_an_agreement_is_sought_now_and_then(monkeypatch):
     assert agreed == [(False, False, 0.0)] * 19  # what this process's clock says is not asked
     others.told = [1.0, 0.0, 3.5, 10.0]
     assert agreement.of(51, stops=False, saves=False, seconds=seconds) == (True, False, 3.5)
+
+
+_ORPHAN = """
+import os, subprocess, sys, time
+from nndl_suite.training.environment import PARENT
+if PARENT in os.environ:
+    from nndl_suite.training.environment import Spread
+    from nndl_suite.training.starting import start_others
+    start_others(Spread(2))
+    print("started", flush=True)
+    time.sleep(60)
+subprocess.Popen([sys.executable, "-c", sys.argv[1], sys.argv[1]],
+                 env={**os.environ, PARENT: str(os.getpid()), "LOCAL_RANK": "1", "WORLD_SIZE": "2"})
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
+def test_none_outlives_the_one_that_started_it():
+    first = subprocess.Popen(
+        [sys.executable, "-c", _ORPHAN, _ORPHAN], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert first.stdout.readline() == "started\n"
+    first.kill()
+    _, told = first.communicate(timeout=10)  # until the other has closed the pipes too
+    assert told.count("one of the 2 processes has ended before its time") == 1

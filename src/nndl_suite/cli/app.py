@@ -10,6 +10,7 @@ from nndl_suite import __version__
 from nndl_suite.cli import compare, data, demo, nerf, report, ssl, ssl_export, ssl_studies, train, tune
 from nndl_suite.cli.screen import say_error
 from nndl_suite.errors import Interrupted, NndlError
+from nndl_suite.training.environment import is_told_first
 
 app = typer.Typer(
     name="nndl-suite",
@@ -61,7 +62,7 @@ def main() -> None:
         _say(stopped)
         sys.exit(130)
     except SystemExit as done:
-        if done.code == 130:  # Typer's for Ctrl-C
+        if done.code == 130 and is_told_first():  # Typer's for Ctrl-C
             say_error("interrupted; a command that writes a run goes on with --resume")
         raise
     except NndlError as error:
@@ -77,6 +78,6 @@ def main() -> None:
 
 
 def _say(error: NndlError) -> None:
-    """An error, unless another of several processes says it."""
+    """An error, unless the first of several processes says it."""
     if not error.told:
-        say_error(str(error))
+        say_error(str(error) if is_told_first() else f"in one process of several: {error}")

@@ -58,7 +58,7 @@ class ArmTraining:
         self._num_classes = splits.train.num_classes
         self._normalisation = splits.normalisation
         self.network, self._optimiser = fabric.setup(network, make_optimiser(network, recipe.optimiser, rates))
-        self._scored = self.network.module if self._average is None else self._average.module
+        self._scored = network if self._average is None else self._average.module
         self.batches = Batches(
             splits.train, batch_size=recipe.batch_size, seed=seed, device=fabric.device, part=self._part
         )

@@ -14,6 +14,9 @@ from nndl_suite.training.fabric import Device, Precision
 Choice = Literal["no", "yes"]
 _CHOICES = get_args(Choice)
 
+SPEED_ONLY = ("workers", "devices", "nodes")
+"""Settings that decide how fast a run goes and not what it learns: another sitting may have others."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PretrainConfig:
@@ -63,7 +66,8 @@ class PretrainConfig:
         for name, given, known in (("method", self.method, METHODS), ("online_probe", self.online_probe, _CHOICES)):
             if given not in known:
                 raise unknown_name(name, given, known)
-        for name, count in (("epochs", self.epochs), ("steps", self.steps)):
+        for name in ("epochs", "steps", "devices", "nodes"):
+            count: int | None = getattr(self, name)
             if count is not None and count < 1:
                 raise ConfigError(f"{name} must be >= 1, got {count}")
         if self.batch_size < 2:
@@ -81,6 +85,18 @@ class PretrainConfig:
         if self.projector_dim is not None and METHODS[self.method].labels:
             raise ConfigError(f"{self.method} has no projector; leave projector_dim out")
         METHODS[self.method].check_views(len(self.recipe.views))
+
+    def check_alone(self) -> None:
+        """Refuse several processes where one run follows another.
+
+        Raises:
+            ConfigError: they are asked for.
+        """
+        if self.devices * self.nodes > 1:
+            raise ConfigError(
+                f"each of these runs is done by one process, got devices={self.devices} and nodes={self.nodes}; "
+                "pretrain by itself what wants more"
+            )
 
     @property
     def recipe(self) -> Recipe:

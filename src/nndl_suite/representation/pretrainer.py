@@ -18,7 +18,7 @@ from nndl_suite.representation.features import FeatureSource
 from nndl_suite.representation.methods import METHODS
 from nndl_suite.representation.methods.method import SSLMethod
 from nndl_suite.representation.online_probe import OnlineProbe
-from nndl_suite.representation.pretrain_config import PretrainConfig
+from nndl_suite.representation.pretrain_config import SPEED_ONLY, PretrainConfig
 from nndl_suite.representation.pretrain_run import PretrainRun
 from nndl_suite.representation.pretraining import Pretraining
 from nndl_suite.representation.quality_watch import QualityWatch, epochs_between_looks, quality_sample
@@ -97,7 +97,7 @@ class SSLPretrainer(PretrainConfig):
     def _settings(self, images: ImageSet) -> dict[str, Json]:
         settings: dict[str, Json] = {**asdict(self), "recipe": asdict(self.recipe)}
         settings |= {"dataset": images.name, "fingerprint": images.fingerprint}
-        for name in ("workers", "devices", "nodes"):  # decide the speed only
+        for name in SPEED_ONLY:
             del settings[name]
         return settings
 

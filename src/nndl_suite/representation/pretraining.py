@@ -1,6 +1,7 @@
 """One method under its optimiser, step by step."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import cast
 
 import torch
@@ -15,7 +16,7 @@ from nndl_suite.representation.methods.method import SSLMethod
 from nndl_suite.representation.online_probe import OnlineProbe, features_passing
 from nndl_suite.representation.optimisers import make_optimiser
 from nndl_suite.representation.pretrain_config import PretrainConfig
-from nndl_suite.representation.views import random_views
+from nndl_suite.representation.views import random_views, views_of_part
 from nndl_suite.training.checkpoints import State
 from nndl_suite.training.processes import own_part
 from nndl_suite.training.schedules import warmup_cosine
@@ -78,7 +79,8 @@ class Pretraining:
 
     def _views(self, images: Tensor, index: int) -> Tensor:
         generator = generator_for(self._config.seed, "views", index, images.device)
-        views = random_views(images, self._recipe.views, generator=generator, part=self._part)  # [v, b, 3, h, w]
+        look = random_views if self._part.is_whole else partial(views_of_part, part=self._part)
+        views = look(images, self._recipe.views, generator=generator)  # [v, b, 3, h, w]
         flat = self._normalisation(views.flatten(0, 1)).contiguous(memory_format=torch.channels_last)
         return flat.unflatten(0, views.shape[:2])
 

@@ -51,7 +51,7 @@ class ViewDraws:
 
     def of(self, part: Part) -> "ViewDraws":
         """Those of some of the images."""
-        if len(part) == part.total:
+        if part.is_whole:
             return self
         rows = part.rows
         return ViewDraws(

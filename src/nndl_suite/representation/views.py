@@ -23,7 +23,7 @@ from nndl_suite.training.processes import Part, whole
 
 
 def random_views(
-    images: UInt8[Tensor, "b 3 s s"], recipes: Sequence[ViewRecipe], *, generator: Generator, part: Part | None = None
+    images: UInt8[Tensor, "b 3 s s"], recipes: Sequence[ViewRecipe], *, generator: Generator
 ) -> Float[Tensor, "v b 3 s s"]:
     """Views of the images' own size, in [0, 1]; `views[i, j]` shows `images[j]` by `recipes[i]`.
 
@@ -33,12 +33,18 @@ def random_views(
         images: Square images.
         recipes: What may happen to them, one for each view.
         generator: On the images' device; all randomness comes from it.
-        part: Which rows of a batch the images are; None: all. They look as they would among the others.
 
     Raises:
         DataError: the images are not as they must be.
         ConfigError: there is no recipe.
     """
+    return views_of_part(images, recipes, whole(len(images)), generator=generator)
+
+
+def views_of_part(
+    images: UInt8[Tensor, "b 3 s s"], recipes: Sequence[ViewRecipe], part: Part, *, generator: Generator
+) -> Float[Tensor, "v b 3 s s"]:
+    """As `random_views`, of images that are a part of a batch: they look as they would among the others."""
     b, size = len(images), images.shape[-1]
     if images.dtype != torch.uint8 or images.shape != (b, 3, size, size) or not images.numel():
         raise DataError(
@@ -47,7 +53,6 @@ def random_views(
         )
     if not recipes:
         raise ConfigError("views want at least one recipe, got none")
-    part = part or whole(b)
     views = images.new_empty((len(recipes), b, size, size, 3), dtype=torch.float32).permute(0, 1, 4, 2, 3)
     for view, recipe in zip(views, recipes, strict=True):
         draws = draw_view(part.total, size, recipe, generator).of(part)

@@ -33,6 +33,11 @@ class Part:
         """As an index."""
         return slice(self.start, self.stop)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether there is nothing else."""
+        return len(self) == self.total
+
     def __len__(self) -> int:
         return self.stop - self.start
 
