@@ -3,6 +3,7 @@
 Where there is one process, everything here gives back what it was given, at no cost.
 """
 
+import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ T = TypeVar("T")
 
 _BROKEN = ("closed by peer", "reset by peer", "roken pipe", "imed out", "timeout", "gloo", "NCCL", "remote process")
 """Of these words, the messages of gloo and NCCL have one when another process is gone."""
+_LAST_WORD_SECONDS = 1.5
+"""Until it is seen whether the first process is the one that is gone, and another must speak (`starting`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +163,8 @@ def one_falls_all_fall() -> Generator[None, None, None]:
     except RuntimeError as error:
         if world_size() == 1 or not any(word in str(error) for word in _BROKEN):
             raise
+        if not is_first():
+            time.sleep(_LAST_WORD_SECONDS)
         raise everywhere(ProcessLost(lost(world_size()))) from error
 
 
