@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from lightning_fabric import Fabric
 from PIL import Image
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
@@ -120,11 +121,19 @@ def ours(arm: Architecture, images: ImageSet, recipe: Recipe, seconds: float) ->
 def bare(arm: Architecture, images: ImageSet, recipe: Recipe, seconds: float) -> dict:
     """Forward, backward and optimiser, and nothing else."""
     fabric = make_fabric()
+    step = bare_step(arm, images, recipe, fabric)
+    return timed(step, recipe.batch_size, seconds) | {"precision": str(fabric.strategy.precision.precision)}
+
+
+def bare_step(arm: Architecture, images: ImageSet, recipe: Recipe, fabric: Fabric) -> Callable[[], object]:
+    """A step on one batch of noise that is ready on the device."""
+    device, size, layout = fabric.device, images.image_size, torch.channels_last
     with isolated_rng(SEED):
-        network = arm.build().to(fabric.device, memory_format=torch.channels_last)
-        size = images.image_size
-        batch = torch.randn(recipe.batch_size, 3, size, size).contiguous(memory_format=torch.channels_last)
-        labels = torch.randint(images.num_classes, (recipe.batch_size,))
+        network = arm.build().to(device, memory_format=layout)
+        batch = torch.randn(recipe.batch_size, 3, size, size).to(device, memory_format=layout)
+        labels = torch.randint(images.num_classes, (recipe.batch_size,)).to(device)
+    if recipe.compile:
+        network.compile()
     optimiser = make_optimiser(network, recipe.optimiser, recipe.rates)
 
     def step() -> None:
@@ -134,7 +143,7 @@ def bare(arm: Architecture, images: ImageSet, recipe: Recipe, seconds: float) ->
         F.cross_entropy(logits.float(), labels).backward()
         optimiser.step()
 
-    return timed(step, recipe.batch_size, seconds) | {"precision": str(fabric.strategy.precision.precision)}
+    return step
 
 
 class _PilImages(Dataset):

@@ -60,7 +60,7 @@ def pretraining(images: ImageSet, config: PretrainConfig) -> Pretraining:
     with isolated_rng(config.seed):
         backbone = build_backbone(config.backbone, stem=config.stem, image_size=images.image_size)
         method = METHODS[config.method].build(backbone, config.recipe, 0)
-    batches = Batches(images, batch_size=config.batch_size, seed=config.seed)
+    batches = Batches(images, batch_size=config.batch_size, seed=config.seed, device=fabric.device)
     return Pretraining(config, method, batches, measure_normalisation(images), fabric)
 
 
@@ -77,25 +77,25 @@ def ours(images: ImageSet, config: PretrainConfig, seconds: float) -> float:
         return BATCH * steps / (time.perf_counter() - start)
 
 
-def bare(images: ImageSet, config: PretrainConfig, seconds: float) -> float:
-    """The rate of the same method on views that are ready, under plain SGD."""
-    fabric = make_fabric(config.device, config.precision)
+def bare_step(images: ImageSet, config: PretrainConfig) -> Callable[[int], object]:
+    """A step of the same method on views that are ready on the device, under plain SGD."""
+    fabric, layout = make_fabric(config.device, config.precision), torch.channels_last
     with isolated_rng(config.seed):
         backbone = build_backbone(config.backbone, stem=config.stem, image_size=images.image_size)
         method = METHODS[config.method].build(backbone, config.recipe, 0)
-    method.to(memory_format=torch.channels_last)
+    method.to(fabric.device, memory_format=layout)
     optimiser = torch.optim.SGD(method.parameters(), lr=0.06, momentum=0.9)
-    size = images.image_size
-    views = torch.randn(2 * BATCH, 3, size, size).contiguous(memory_format=torch.channels_last)
+    size, pairs = images.image_size, (2, config.batch_size)
+    views = torch.randn(2 * config.batch_size, 3, size, size).to(fabric.device, memory_format=layout)
 
     def step(_: int) -> None:
         with fabric.autocast():
-            loss = method(views.unflatten(0, (2, BATCH)), None, 0.5)
+            loss = method(views.unflatten(0, pairs), None, 0.5)
         loss.backward()
         optimiser.step()
         optimiser.zero_grad()
 
-    return rate(step, seconds)
+    return step
 
 
 class _PilViews(Dataset):
@@ -150,10 +150,10 @@ def main() -> None:
         config = PretrainConfig(stem=stem, batch_size=BATCH)
         found = {
             "precision": str(make_fabric(config.device, config.precision).strategy.precision.precision),
-            "bare": bare(images, config, args.seconds),
+            "bare": rate(bare_step(images, config), args.seconds),
             "ours": ours(images, config, args.seconds),
             "lightly": lightly(images, stem, args.seconds),
-            "bare_again": bare(images, config, args.seconds),  # whether the machine stayed the same
+            "bare_again": rate(bare_step(images, config), args.seconds),  # whether the machine stayed the same
         }
         found["ours_of_bare"] = found["ours"] / found["bare"]
         found["ours_of_lightly"] = found["ours"] / found["lightly"]

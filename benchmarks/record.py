@@ -7,7 +7,7 @@ import platform
 import subprocess
 import sys
 import time
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numba
@@ -32,6 +32,13 @@ def _cpu() -> str:
     return names[0] if names else platform.processor()
 
 
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
 def circumstances() -> dict[str, Json]:
     """Where and how a result came about. Call it before the measurement: the load average is of the minute before."""
     return {
@@ -44,7 +51,7 @@ def circumstances() -> dict[str, Json]:
         "threads": numba.get_num_threads(),
         "load_before": os.getloadavg()[0],
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in PACKAGES},
+        "versions": {name: _version(name) for name in PACKAGES},
     }
 
 

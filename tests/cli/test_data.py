@@ -46,6 +46,19 @@ def test_a_folder_becomes_shards_once(folder, tmp_path):
     assert run("data", "shard", folder, "--out", tmp_path / "new", "--shard-mib", "0").returncode == 2
 
 
+def test_shards_from_elsewhere_get_an_index(folder, tmp_path):
+    write_shards(folder, tmp_path / "out")
+    kept = tmp_path / "out" / "images-000000.tar.index.npz"
+    kept.unlink()
+    done = run("data", "index", tmp_path / "out", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {"shards": str(tmp_path / "out"), "images": 10}
+    assert kept.exists()
+    missing = run("data", "index", tmp_path / "none-{0..3}.tar")
+    assert missing.returncode == 1
+    assert "there are no shards" in missing.stderr
+
+
 def test_the_default_is_the_apis():
     command, api = (inspect.signature(function).parameters for function in (data.shard, write_shards))
     assert command["shard_mib"].default == api["shard_mib"].default

@@ -345,6 +345,7 @@ def test_wrong_settings(dataset, tmp_path):
         _compare(dataset, tmp_path, seeds=(1, 1))
     with pytest.raises(ConfigError, match="batch_size"):
         _compare(dataset, tmp_path / "a", recipe=replace(RECIPE, batch_size=55))
+    assert not (tmp_path / "a").exists()
 
 
 def test_splits_must_fit(tmp_path):

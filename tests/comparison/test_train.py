@@ -80,4 +80,6 @@ def test_wrong_settings(dataset, tmp_path):
         _train(dataset, tmp_path / "run", epochs=0)
     with pytest.raises(ConfigError, match="whitened-cnn"):
         train_architecture("whitened-cn", dataset, epochs=1, out=tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"batch_size must be in \[1, 54\]"):
+        _train(dataset, tmp_path / "run", recipe=replace(_RECIPE, batch_size=55))
     assert not (tmp_path / "run").exists()

@@ -18,6 +18,7 @@ from nndl_suite.data import shards as shards_module
 from nndl_suite.data.batches import Batches
 from nndl_suite.data.catalog import load_image_set
 from nndl_suite.data.image_set import ResidentImages
+from nndl_suite.data.shard_index import write_index
 from nndl_suite.data.shards import ShardImages, find_shards
 from nndl_suite.data.write_shards import write_shards
 from nndl_suite.errors import ConfigError, DataError, RunError
@@ -88,7 +89,9 @@ class TestRoundTrip:
         assert {file.name for file in (tmp_path / "out").iterdir()} == {
             "classes.txt",
             "train-000000.tar",
+            "train-000000.tar.index.npz",
             "test-000000.tar",
+            "test-000000.tar.index.npz",
         }
         train, test = (load_image_set(f"wds:{tmp_path}/out", split) for split in ("train", "test"))
         assert (len(train), len(test)) == (18, 4)
@@ -155,7 +158,11 @@ class TestWriting:
         assert (steps[0].done, steps[0].total) == (64, 80)
         assert not list((tmp_path / "out").iterdir())
         assert write_shards(tmp_path / "in", tmp_path / "out").images == 80
-        assert {file.name for file in (tmp_path / "out").iterdir()} == {"classes.txt", "images-000000.tar"}
+        assert {file.name for file in (tmp_path / "out").iterdir()} == {
+            "classes.txt",
+            "images-000000.tar",
+            "images-000000.tar.index.npz",
+        }
 
     def test_a_full_disk_is_told_and_leaves_nothing(self, tmp_path, monkeypatch):
         write_folder(tmp_path / "in")
@@ -211,6 +218,7 @@ class TestLabels:
             (["{", "{", "{"], "json", "0000.json is not readable"),
             ([b'{"label": 1.5}'], "json", "found 1.5"),
             ([b'{"label": true}'], "json", "found True"),
+            ([b'{"label": 1000000000000000000}'], "json", "at most 18 digits"),
             ([b"\xff\xfe"], "cls", "0000.cls is not readable"),
             ([b"1" * 2**21], "cls", "too many for a label"),
         ],
@@ -234,11 +242,13 @@ class TestPlaces:
     def test_braces_globs_lists_and_folders(self, tmp_path):
         for i in range(12):
             write_tar(tmp_path / f"x-{i:03d}.tar", [(f"{i}.png", picture(20 * i))])
+        write_index(tmp_path / "x-003.tar")
         for place, wanted in (
             ("x-{000..011}.tar", range(12)),
             ("x-{003..005}.tar", range(3, 6)),
             ("x-0{0,1}{0..1}.tar", [0, 1, 10, 11]),
             ("x-00?.tar", range(10)),
+            ("x-00*", range(10)),
             ("x-{001,00[34]}.tar", [1, 3, 4]),
             ("", range(12)),
         ):

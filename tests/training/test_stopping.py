@@ -23,6 +23,15 @@ def test_the_second_ctrl_c_interrupts_at_once():
             signal.raise_signal(signal.SIGINT)
 
 
+@pytest.fixture
+def usual_ctrl_c():
+    """Python's own handler, also where the tests were started in the background, which leaves Ctrl-C ignored."""
+    found = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, found)
+
+
+@pytest.mark.usefixtures("usual_ctrl_c")
 def test_handlers_are_left_as_they_were():
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     with stop_requests(), stop_requests():

@@ -11,11 +11,6 @@ from nndl_suite.cli.screen import print_json, progress, say
 app = typer.Typer(help="Data: bring images into the form in which they stream.", no_args_is_help=True)
 
 
-@app.callback()
-def data() -> None:
-    """Keep `shard` a command of its own: Typer otherwise makes a lone command the group itself."""
-
-
 @app.command()
 def shard(
     folder: Annotated[Path, typer.Argument(help="Class folders, or a flat folder of images.")],
@@ -37,3 +32,24 @@ def shard(
         )
     else:
         say(f"{written.images} images in {len(written.shards)} shards: use --dataset wds:{out}")
+
+
+@app.command()
+def index(
+    shards: Annotated[Path, typer.Argument(help="A folder of tars, a glob, or numbers in braces: x-{000..123}.tar.")],
+    as_json: AsJson = False,
+) -> None:
+    """Keep beside each shard what is where in it, so that `--dataset wds:SHARDS` opens without reading them through.
+
+    `data shard` does so itself: this is for shards from elsewhere, or that were copied without their times.
+
+    Example: nndl-suite data index 'shards/images-{000..123}.tar'
+    """
+    from nndl_suite.data.shards import index_shards
+
+    with progress() as watch:
+        images = index_shards(shards, watch)
+    if as_json:
+        print_json({"shards": str(shards), "images": images})
+    else:
+        say(f"{images} images: --dataset wds:{shards} now opens at once, until a shard changes")

@@ -13,6 +13,7 @@ from nndl_suite.comparison.setup import Setup
 from nndl_suite.comparison.splits import load_splits, split_settings
 from nndl_suite.comparison.trainings import train_all
 from nndl_suite.comparison.tuned import read_tuned
+from nndl_suite.data.batches import check_batch_size
 from nndl_suite.data.catalog import load_image_set
 from nndl_suite.errors import ConfigError
 from nndl_suite.training.environment import Spread
@@ -128,6 +129,7 @@ def compare_architectures(  # noqa: PLR0913 - the public contract: each is a cho
     recipe = chosen.within(recipe) if chosen else recipe
     for arm in arms:
         check_sizes(arm, recipe.resolutions)
+    check_batch_size(recipe.batch_size, train)
     parts = cut(splits, fractions, batch_size=recipe.batch_size)
     fabric = join_fabric(device, precision, Spread(devices, nodes))
     shapes: Json = {arm.name: arm.shape for arm in arms}

@@ -14,6 +14,7 @@ from nndl_suite.comparison.recipes import RECIPES
 from nndl_suite.comparison.scores import ArmScore, arm_fields, read_arm_score
 from nndl_suite.comparison.splits import load_splits, split_settings
 from nndl_suite.comparison.vit import VitName
+from nndl_suite.data.batches import check_batch_size
 from nndl_suite.errors import ConfigError
 from nndl_suite.training.environment import Spread
 from nndl_suite.training.fabric import Device, Precision, device_name, join_fabric
@@ -91,6 +92,7 @@ def train_architecture(  # noqa: PLR0913 - each is a choice of the person who tr
     train = splits.train
     network = resolve_arm(arm, cnn=cnn, num_classes=train.num_classes, image_size=train.image_size, match=match)
     check_sizes(network, recipe.resolutions)
+    check_batch_size(recipe.batch_size, train)
     rates = _rates(arm, recipe)
     fabric = join_fabric(device, precision, Spread(devices, nodes))
     size: dict[str, Json] = {

@@ -24,6 +24,16 @@ class Batch:
     """Positions in the image set, on the CPU."""
 
 
+def check_batch_size(batch_size: int, images: ImageSet) -> None:
+    """Refuse a batch that the images cannot fill; asked before a run has a folder, the next try finds none.
+
+    Raises:
+        ConfigError: there are fewer images.
+    """
+    if not 1 <= batch_size <= len(images):
+        raise ConfigError(f"batch_size must be in [1, {len(images)}] for {images.name}, got {batch_size}")
+
+
 class Batches:
     """The batches of every epoch, by global step.
 
@@ -51,8 +61,7 @@ class Batches:
             workers: Processes that decode images kept on disk.
             part: The rows of every batch that are given, where several processes share it; None gives all.
         """
-        if not 1 <= batch_size <= len(images):
-            raise ConfigError(f"batch_size must be in [1, {len(images)}] for {images.name}, got {batch_size}")
+        check_batch_size(batch_size, images)
         self._total, self._batch_size, self._seed = len(images), batch_size, seed
         self._device = torch.device(device)
         self._labels = None if images.labels is None else images.labels.to(self._device)

@@ -16,7 +16,9 @@ from PIL import Image
 
 from nndl_suite.data.folders import files_by_class, split_folders
 from nndl_suite.data.image_set import UNREADABLE, unreadable
-from nndl_suite.data.shards import CLASS_NAMES, SUFFIXES
+from nndl_suite.data.shard_classes import CLASS_NAMES
+from nndl_suite.data.shard_index import write_index
+from nndl_suite.data.tar_samples import SUFFIXES
 from nndl_suite.errors import ConfigError, DataError, RunError
 from nndl_suite.training.watch import Step, Watcher, ignore, within
 
@@ -57,7 +59,7 @@ def write_shards(
 
     Args:
         folder: Class folders, or a flat folder of images.
-        out: Where the shards go, beside `classes.txt` with the names of the classes.
+        out: Where the shards go, with an index beside each, and `classes.txt` with the names of the classes.
         shard_mib: A shard has at most this many MiB, unless a single image has more.
         watch: Told of progress, in images.
 
@@ -129,6 +131,7 @@ def _write(parts: dict[str, list[_Labelled]], folder: Path, most_bytes: int, wat
                 at = _fill(stream, images, at, most_bytes, within(watch, part))
                 stream.flush()
                 os.fsync(stream.fileno())
+            write_index(folder / name)
             written.append(name)
             shards += 1
     return written

@@ -8,7 +8,7 @@ from typing import cast
 from lightning_fabric import Fabric
 from torch import nn
 
-from nndl_suite.data.batches import Batches
+from nndl_suite.data.batches import Batches, check_batch_size
 from nndl_suite.data.catalog import load_image_set, load_pretraining_set
 from nndl_suite.data.image_set import ImageSet
 from nndl_suite.models.backbones import build_backbone
@@ -82,6 +82,7 @@ class SSLPretrainer(PretrainConfig):
             images = load_pretraining_set(images, data_root=data_root, watch=watch)
         if METHODS[self.method].labels or self.online_probe == "yes":
             images.required_labels()
+        check_batch_size(self.batch_size, images)
         fabric = join_fabric(
             self.device,
             self.precision,

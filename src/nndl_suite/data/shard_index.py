@@ -1,0 +1,135 @@
+"""What is where in a shard: found by a walk through the tar, and kept in a small file beside it.
+
+The file is taken only where the tar still has the size and the time of change that it had when the file was written;
+otherwise the tar is walked through again. 20 bytes an image: where it begins, how long it is, its label.
+"""
+
+import hashlib
+import json
+import zipfile
+from array import array
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Int32, Int64
+from torch import Tensor
+
+from nndl_suite.data.tar_samples import samples
+from nndl_suite.errors import DataError
+from nndl_suite.training.files import write_atomically
+
+INDEX_SUFFIX = ".index.npz"
+"""Of the file beside a shard: `images-000000.tar` has `images-000000.tar.index.npz`."""
+UNLABELLED = -(2**63)
+"""Stands for the label of an image that has none; labels have at most 18 digits."""
+_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ShardIndex:
+    """The images of one shard, in its order."""
+
+    starts: Int64[Tensor, "n"]
+    """Where in the tar an image file begins, bytes."""
+    lengths: Int32[Tensor, "n"]
+    labels: Int64[Tensor, "n"]
+    """The label's number, or its place in `words` where there are some, or `UNLABELLED`."""
+    words: tuple[str, ...]
+    """Sorted; empty where labels are numbers."""
+    digest: str
+    """Of names, lengths and labels, not of pixels."""
+
+
+def shard_index(shard: Path) -> ShardIndex:
+    """The index kept beside a shard where it fits, else a fresh one.
+
+    Raises:
+        DataError: the tar is gone or not whole, or a sample in it is not as it must be.
+    """
+    return _kept_index(shard) or walk(shard)
+
+
+def walk(shard: Path) -> ShardIndex:
+    """The index of a shard from one walk through its headers.
+
+    Raises:
+        DataError: as `shard_index`.
+    """
+    starts, lengths = array("q"), array("i")
+    told: list[int | str | None] = []
+    digest = hashlib.blake2b(digest_size=16)
+    for sample in samples(shard):
+        starts.append(sample.start)
+        lengths.append(sample.length)
+        told.append(sample.label)
+        digest.update(f"{sample.key}:{sample.length}:{sample.label};".encode())
+    named = any(isinstance(label, str) for label in told)
+    words = sorted({str(label) for label in told if label is not None}) if named else []
+    number = {word: i for i, word in enumerate(words)}
+    labels = [UNLABELLED if label is None else number[str(label)] if named else label for label in told]
+    return ShardIndex(
+        starts=torch.from_numpy(np.array(starts, dtype=np.int64)),
+        lengths=torch.from_numpy(np.array(lengths, dtype=np.int32)),
+        labels=torch.from_numpy(np.array(labels, dtype=np.int64)),
+        words=tuple(words),
+        digest=digest.hexdigest(),
+    )
+
+
+def write_index(shard: Path) -> ShardIndex:
+    """Walk through a shard and keep its index beside it.
+
+    Raises:
+        DataError: as `shard_index`.
+        RunError: the folder cannot be written in.
+    """
+    state = _state(shard)  # before the walk: a shard that changes meanwhile must not fit
+    index = walk(shard)
+    about = {"version": _VERSION, "tar": state, "words": index.words, "digest": index.digest}
+    write_atomically(index_file(shard), lambda part: _save(part, index, json.dumps(about)))
+    return index
+
+
+def index_file(shard: Path) -> Path:
+    """Where the index of a shard is kept."""
+    return shard.with_name(shard.name + INDEX_SUFFIX)
+
+
+def _save(part: Path, index: ShardIndex, about: str) -> None:
+    starts, lengths, labels = index.starts.numpy(), index.lengths.numpy(), index.labels.numpy()
+    with part.open("wb") as stream:  # a stream, as numpy would add its suffix to a name
+        np.savez(stream, about=np.array(about), starts=starts, lengths=lengths, labels=labels)
+
+
+def _kept_index(shard: Path) -> ShardIndex | None:
+    """The index beside a shard; None where there is none, it is not of this shard as it is now, or is damaged."""
+    file = index_file(shard)
+    if not file.is_file():
+        return None
+    try:
+        # a zip, whose checksums tell damage; numpy leaves a file open that is none
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
+            about = json.loads(str(content["about"]))
+            if about["version"] != _VERSION or about["tar"] != _state(shard):
+                return None
+            starts, lengths, labels = (
+                np.asarray(content[name], dtype=kind)
+                for name, kind in (("starts", np.int64), ("lengths", np.int32), ("labels", np.int64))
+            )
+            words, digest = tuple(map(str, about["words"])), str(about["digest"])
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+        return None
+    if not starts.shape == lengths.shape == labels.shape == (len(starts),):
+        return None
+    return ShardIndex(*map(torch.from_numpy, (starts, lengths, labels)), words=words, digest=digest)
+
+
+def _state(shard: Path) -> list[int]:
+    """What a tar has to keep so that its index fits: bytes, and nanoseconds of its last change."""
+    try:
+        found = shard.stat()
+    except OSError as error:
+        raise DataError(f"cannot read {shard}: {error.strerror or error}") from error
+    return [found.st_size, found.st_mtime_ns]
