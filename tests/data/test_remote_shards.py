@@ -2,80 +2,21 @@
 
 import shutil
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
 import torch
 from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image
+from shard_server import serving
 
 from nndl_suite.data import fetch as fetch_module
-from nndl_suite.data import remote_shards
 from nndl_suite.data.catalog import load_image_set
 from nndl_suite.data.fetch import check_url, shown
 from nndl_suite.data.write_shards import write_shards
 from nndl_suite.errors import ConfigError, DataError
 
 CHUNK = 16_384
-
-
-class Server(ThreadingHTTPServer):
-    """Serves a folder; `trouble` may change each answer: (path, start, number of the request) -> what to do."""
-
-    daemon_threads = True
-
-    def __init__(self, folder):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.folder, self.asked, self.etag, self.ranges, self.offline = folder, [], "v1", True, False
-        self.trouble = lambda *_: None
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-
-    def log_message(self, *_):
-        pass
-
-    def do_HEAD(self):
-        self.answer(body=False)
-
-    def do_GET(self):
-        self.answer(body=True)
-
-    def answer(self, body):
-        server, file = self.server, self.server.folder / self.path.strip("/")
-        if server.offline:
-            self.close_connection = True
-            return
-        content = file.read_bytes() if file.is_file() else None
-        asked = self.headers.get("Range") if server.ranges else None
-        start, end = 0, len(content or b"")
-        if asked and content is not None:
-            first, last = asked.removeprefix("bytes=").split("-")
-            start, end = int(first), min(int(last) + 1, end)
-        if body:
-            server.asked.append((self.path, start))
-        what = server.trouble(self.path, start, len(server.asked)) if body else None
-        status = 404 if content is None else what if isinstance(what, int) else 206 if asked else 200
-        payload = b"" if status >= 400 else content[start:end]
-        if what == "short":
-            payload = payload[:-100]
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(payload)))
-        if server.etag:
-            self.send_header("ETag", server.etag)
-        self.end_headers()
-        if what == "drop":
-            self.wfile.write(payload[: len(payload) // 2])
-            self.close_connection = True
-        elif body:
-            self.wfile.write(payload)
 
 
 @pytest.fixture
@@ -99,12 +40,8 @@ def hasty(monkeypatch):
 
 @pytest.fixture
 def server(shards):
-    with Server(shards) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-        thread.start()
+    with serving(shards) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 def load(place, root, split="train", **more):
@@ -118,7 +55,7 @@ def same(one, other):
 
 
 def left(root):
-    return {file.suffix for file in root.rglob("*") if file.is_file()} - {".lock"}
+    return {file.suffix for file in root.rglob("*") if file.is_file()} - {".lock", ".txt"}
 
 
 class TestHttp:
@@ -212,12 +149,6 @@ class TestHttp:
         (next((tmp_path / "root").rglob("images-000001.*.tar"))).unlink()
         with pytest.raises(DataError, match="images-000001.tar was not fetched before"):
             load(place, tmp_path / "root")
-
-    def test_what_does_not_fit_is_refused_before_it_is_fetched(self, server, tmp_path, monkeypatch):
-        monkeypatch.setattr(remote_shards.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**6, 10**5, 10**5))
-        with pytest.raises(DataError, match=r"GiB of shards are to be fetched and .* has 0.0 GiB free; name another"):
-            load(f"{server.url}/images-000000.tar", tmp_path / "root")
-        assert not server.asked
 
     def test_two_at_a_time_fetch_once(self, server, shards, tmp_path):
         place, found = f"{server.url}/images-000000.tar", []

@@ -1,15 +1,16 @@
 """Shards from servers and object stores: fetched whole into the data root, then read in place like any others.
 
 Single images could be asked for where they lie, but each would cost the time of an answer. A shard of 256 MiB costs it
-once. What does not fit on the disk is refused before anything is fetched.
+once. A set that does not fit on the disk is read in windows (`windowed_shards.py`), by the indexes beside its shards.
 """
 
 import hashlib
+import os
 import re
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 from urllib.parse import urlsplit
@@ -17,14 +18,16 @@ from urllib.parse import urlsplit
 from nndl_suite.data.fetch import NotThere, RemoteFile, Unreachable, check_url, fetch, file_system, look_up, shown
 from nndl_suite.data.image_set import ImageSet
 from nndl_suite.data.shard_classes import CLASS_NAMES
-from nndl_suite.data.shard_index import INDEX_SUFFIX, index_file, write_index
-from nndl_suite.data.shards import expanded, of_split, read_tars
+from nndl_suite.data.shard_index import INDEX_SUFFIX, ShardIndex, index_file, read_index, write_index
+from nndl_suite.data.shards import ShardImages, expanded, of_split, read_tars, set_of
 from nndl_suite.data.splits import Split, own_split
-from nndl_suite.errors import DataError
+from nndl_suite.data.windowed_shards import FETCHED_AT_ONCE, WINDOW, WindowedImages
+from nndl_suite.errors import ConfigError, DataError
 from nndl_suite.training.watch import Step, Watcher
 
 _ASKED_AT_ONCE = 16
-_FETCHED_AT_ONCE = 4
+LIMIT = "NNDL_SUITE_SHARDS_GIB"
+"""The environment's word on how much of the disk fetched shards may take; else what is free."""
 _SPARE = 0.05
 """Of the free disk, which is left free."""
 _GIB = 2**30
@@ -53,7 +56,8 @@ def read_remote_shards(place: str, root: Path, split: Split, image_size: int | N
 
     Raises:
         ConfigError: the URL holds a secret.
-        DataError: a shard is missing, does not come, or is not as it must be; or they do not fit on the disk.
+        DataError: a shard is missing, does not come, or is not as it must be; or they do not fit on the disk
+            and have no indexes beside them.
     """
     check_url(place)
     cache = root / "shards"
@@ -64,10 +68,74 @@ def read_remote_shards(place: str, root: Path, split: Split, image_size: int | N
     online = first.remote is not None  # one answer is waited for in vain, not one for each shard
     with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
         wanted = [first, *pool.map(lambda url: _wanted(url, cache, online=online), urls[1:])]
-    _fetch_missing([one for one in wanted if not one.file.exists()], cache, watch)
-    classes = _class_names(urls[0], cache, online=online)
-    images = read_tars(f"wds:{shown(place)}", [one.file for one in wanted], classes, image_size, watch)
+    name, classes = f"wds:{shown(place)}", _class_names(urls[0], cache, online=online)
+    room = _room(wanted, cache)
+    if sum(one.remote.size for one in wanted if one.remote is not None) > room:
+        images = _in_windows(name, wanted, cache, classes, image_size, room, watch)
+    else:
+        _fetch_missing([one for one in wanted if not one.file.exists()], watch)
+        images = read_tars(name, [one.file for one in wanted], classes, image_size, watch)
     return images if has_splits else own_split(images, split)
+
+
+def _room(wanted: Sequence[_Wanted], cache: Path) -> int:
+    """Bytes that these shards may take on the disk, those included that are there already."""
+    cache.mkdir(parents=True, exist_ok=True)
+    kept = sum(one.file.stat().st_size for one in wanted if one.file.exists())
+    room = int((shutil.disk_usage(cache).free + kept) * (1 - _SPARE))
+    limit = os.environ.get(LIMIT)
+    try:
+        return room if limit is None else min(room, int(float(limit) * _GIB))
+    except (ValueError, OverflowError) as error:
+        raise ConfigError(f"{LIMIT} must be a number of GiB, got {limit!r}") from error
+
+
+def _in_windows(
+    name: str,
+    wanted: Sequence[_Wanted],
+    cache: Path,
+    classes: Path,
+    image_size: int | None,
+    room: int,
+    watch: Watcher,
+) -> ImageSet:
+    """The set of shards that do not fit on the disk."""
+    remotes = [one.remote for one in wanted if one.remote is not None]
+    if len(remotes) < len(wanted):
+        raise Unreachable(f"{name} does not fit on the disk, and its server cannot be reached")
+    indexes: list[ShardIndex] = []
+    with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
+        for index in pool.map(lambda remote: _index(remote, cache, room), remotes):
+            indexes.append(index)
+            watch(Step(stage="fetching indexes", done=len(indexes), total=len(remotes)))
+    first = next((i for i, index in enumerate(indexes) if len(index.starts)), 0)
+    fetch(remotes[first], wanted[first].file, lambda _: None)  # one image tells the size of all
+    images = set_of(name, [one.file for one in wanted], indexes, classes, image_size)
+    assert isinstance(images.store, ShardImages)
+    store = WindowedImages(
+        images=images.store, remotes=tuple(remotes), digests=tuple(index.digest for index in indexes), limit=room
+    )
+    return replace(images, store=store, fingerprint=f"{images.fingerprint}/window-{WINDOW}")  # it has another order
+
+
+def _index(remote: RemoteFile, cache: Path, room: int) -> ShardIndex:
+    """The index that lies beside a shard elsewhere."""
+    try:
+        one = _wanted(f"{remote.url}{INDEX_SUFFIX}", cache)
+    except NotThere as error:
+        raise DataError(
+            f"the shards do not fit into the {room / _GIB:.1f} GiB that they may take of {cache.resolve()}, and cannot "
+            f"be read in windows, as there is no index beside each ({error}); name another disk with --data-root or "
+            "NNDL_SUITE_DATA, or lay indexes beside them with nndl-suite data index"
+        ) from error
+    if one.remote is not None:
+        fetch(one.remote, one.file, lambda _: None)
+    index = read_index(one.file, [remote.size])
+    if index is None:
+        raise DataError(
+            f"{shown(remote.url)}{INDEX_SUFFIX} is not of this shard; write it again: nndl-suite data index"
+        )
+    return index
 
 
 def _is_folder(place: str) -> bool:
@@ -117,19 +185,12 @@ def _wanted(url: str, cache: Path, *, online: bool = True) -> _Wanted:
     return _Wanted(url, remote, folder / f"{stem}.{remote.stamp}{dot}{suffix}")
 
 
-def _fetch_missing(wanted: Sequence[_Wanted], cache: Path, watch: Watcher) -> None:
+def _fetch_missing(wanted: Sequence[_Wanted], watch: Watcher) -> None:
     total = sum(one.remote.size for one in wanted if one.remote is not None)
     if not total:
         return
-    cache.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(cache).free
-    if total > free * (1 - _SPARE):
-        raise DataError(
-            f"{total / _GIB:.1f} GiB of shards are to be fetched and {cache.resolve()} has {free / _GIB:.1f} GiB free; "
-            "name another disk with --data-root or NNDL_SUITE_DATA, or fewer shards"
-        )
     came = _Tally(total, watch)
-    with ThreadPoolExecutor(_FETCHED_AT_ONCE) as pool:
+    with ThreadPoolExecutor(FETCHED_AT_ONCE) as pool:
         try:
             list(pool.map(lambda one: _fetch_shard(one, came), wanted))
         except BaseException:

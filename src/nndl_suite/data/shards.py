@@ -180,6 +180,22 @@ def read_tars(name: str, shards: Sequence[Path], classes: Path, image_size: int 
     for number, shard in enumerate(shards):
         indexes.append(shard_index(shard))
         watch(Step(stage="looking through shards", done=number + 1, total=len(shards)))
+    images = set_of(name, shards, indexes, classes, image_size)
+    store = images.store
+    assert isinstance(store, ShardImages)
+    if len(store) * 3 * store.image_size**2 > RESIDENT_BYTES:
+        return images
+    return replace(images, store=store.resident(watch))
+
+
+def set_of(
+    name: str, shards: Sequence[Path], indexes: Sequence[ShardIndex], classes: Path, image_size: int | None
+) -> ImageSet:
+    """The set that the indexes of some tars describe, nothing decoded; of the tars, the first with an image is opened.
+
+    Raises:
+        DataError: as `read_shards`.
+    """
     counts = torch.tensor([len(index.starts) for index in indexes])
     if not counts.any():
         raise DataError(
@@ -195,16 +211,13 @@ def read_tars(name: str, shards: Sequence[Path], classes: Path, image_size: int 
     )
     store = replace(store, image_size=image_size or _default_size(store))
     what = "".join(f"{index.digest};" for index in indexes)  # not the tars' names: it is the same set wherever it lies
-    images = ImageSet(
+    return ImageSet(
         name=name,
         store=store,
         labels=labels,
         class_names=class_names,
         fingerprint=hashlib.blake2b(f"{what}{store.image_size}".encode(), digest_size=16).hexdigest(),
     )
-    if len(store) * 3 * store.image_size**2 > RESIDENT_BYTES:
-        return images
-    return replace(images, store=store.resident(watch))
 
 
 def _default_size(store: ShardImages) -> int:
