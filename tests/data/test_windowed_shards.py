@@ -1,5 +1,6 @@
 """A set larger than the disk: complete, in one order, each shard fetched once an epoch, no more kept than may be."""
 
+import contextlib
 import io
 import itertools
 import shutil
@@ -44,7 +45,7 @@ def server(made, tmp_path, monkeypatch):
     monkeypatch.setattr(fetch_module, "PAUSES", (0.0, 0.0))
     for module in (windowed_shards, remote_shards):
         monkeypatch.setattr(module, "WINDOW", 1)
-    monkeypatch.setenv(remote_shards.LIMIT, str(3 / 1024))
+    monkeypatch.setenv(remote_shards.LIMIT, str(4 / 1024))
     shutil.copytree(made, tmp_path / "served")
     with serving(tmp_path / "served") as server:
         yield server
@@ -55,7 +56,12 @@ def load(server, root, **more):
 
 
 def kept(root):
-    return sum(file.stat().st_size for file in root.rglob("*.tar"))
+    """Bytes; workers may drop a shard while it is counted."""
+    found = 0
+    for file in root.rglob("*.tar"):
+        with contextlib.suppress(FileNotFoundError):
+            found += file.stat().st_size
+    return found
 
 
 def tars_asked(server):
@@ -76,7 +82,7 @@ def test_an_epoch_is_complete_fetches_each_shard_once_and_keeps_to_the_limit(ser
         seen.append(batch.indices)
         most = max(most, kept(tmp_path / "root"))
     assert torch.equal(torch.cat(seen).sort().values, torch.arange(100))
-    assert most <= (3 + max(0, workers - 1)) * MIB
+    assert most <= (4 + max(0, workers - 1)) * MIB
     times = {path: tars_asked(server).count(path) for path in set(tars_asked(server))}
     assert len(times) == 6
     assert sum(times.values()) <= 7 + workers  # the first once more: it was fetched for its size, and may be dropped
@@ -123,7 +129,8 @@ def test_the_order_mixes_within_a_window_and_no_further(tmp_path):
     runs = [len(list(run)) for _, run in itertools.groupby(shard)]
     assert np.mean(runs) < 1.3  # images of one shard rarely stand together
     by_place = sorted(first, key=first.__getitem__)
-    assert by_place != sorted(by_place)
+    assert min(by_place[150:]) < 50  # the shards themselves are shuffled
+    assert max(by_place[:50]) > 150
     with pytest.raises(DataError, match=r"windows of 16 shards, which need .* make the shards smaller or name another"):
         replace(store, limit=2 * 16 * 100 - 1)
 

@@ -21,7 +21,7 @@ from nndl_suite.data.shard_classes import CLASS_NAMES
 from nndl_suite.data.shard_index import INDEX_SUFFIX, ShardIndex, index_file, read_index, write_index
 from nndl_suite.data.shards import ShardImages, expanded, of_split, read_tars, set_of
 from nndl_suite.data.splits import Split, own_split
-from nndl_suite.data.windowed_shards import FETCHED_AT_ONCE, WINDOW, WindowedImages
+from nndl_suite.data.windowed_shards import FETCHED_AT_ONCE, WINDOW, WindowedImages, state_of
 from nndl_suite.errors import ConfigError, DataError
 from nndl_suite.training.watch import Step, Watcher
 
@@ -81,7 +81,7 @@ def read_remote_shards(place: str, root: Path, split: Split, image_size: int | N
 def _room(wanted: Sequence[_Wanted], cache: Path) -> int:
     """Bytes that these shards may take on the disk, those included that are there already."""
     cache.mkdir(parents=True, exist_ok=True)
-    kept = sum(one.file.stat().st_size for one in wanted if one.file.exists())
+    kept = sum(state.st_size for one in wanted if (state := state_of(one.file)) is not None)
     room = int((shutil.disk_usage(cache).free + kept) * (1 - _SPARE))
     limit = os.environ.get(LIMIT)
     try:

@@ -108,7 +108,7 @@ class WindowedImages:
         there: list[tuple[int, int, Path]] = []
         for folder in {shard.parent for shard in own}:
             for file in folder.glob("*.tar"):
-                if file in own and (state := _state(file)) is not None:
+                if file in own and (state := state_of(file)) is not None:
                     there.append((state.st_atime_ns, state.st_size, file))
         held = coming + sum(size for _, size, _ in there)
         for _, size, file in sorted(there):
@@ -121,7 +121,7 @@ class WindowedImages:
 
 def _used_now(file: Path) -> bool:
     """Whether a file is there; if so, it was used just now (disks do not note each reading by themselves)."""
-    state = _state(file)
+    state = state_of(file)
     if state is None:
         return False
     try:
@@ -131,7 +131,8 @@ def _used_now(file: Path) -> bool:
     return True
 
 
-def _state(file: Path) -> os.stat_result | None:
+def state_of(file: Path) -> os.stat_result | None:
+    """What the disk knows of a file; None where another process has just dropped it."""
     try:
         return file.stat()
     except FileNotFoundError:
