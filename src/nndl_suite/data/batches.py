@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from nndl_suite.data.image_set import ImageSet, ImageStore, ResidentImages
+from nndl_suite.data.windowed_shards import WindowedImages
 from nndl_suite.errors import ConfigError
 from nndl_suite.training.processes import Part, rank, whole, world_size
 from nndl_suite.training.seeds import generator_for
@@ -62,6 +63,7 @@ class Batches:
             part: The rows of every batch that are given, where several processes share it; None gives all.
         """
         check_batch_size(batch_size, images)
+        self._store = images.store
         self._total, self._batch_size, self._seed = len(images), batch_size, seed
         self._device = torch.device(device)
         self._labels = None if images.labels is None else images.labels.to(self._device)
@@ -87,13 +89,20 @@ class Batches:
     def _indices(self, step: int) -> Int64[Tensor, "b"]:
         epoch, position = divmod(step, len(self))
         if epoch != self._epoch:
-            self._order = torch.randperm(self._total, generator=generator_for(self._seed, "order", epoch))
+            self._order = _shuffled(self._store, generator_for(self._seed, "order", epoch))
             self._epoch = epoch
         return self._order[position * self._batch_size :][self._part.rows]
 
     def _rest_of_epoch(self, step: int) -> list[Int64[Tensor, "b"]]:
         end = (step // len(self) + 1) * len(self)
         return [self._indices(later) for later in range(step, end)]
+
+
+def _shuffled(store: ImageStore, generator: torch.Generator) -> Int64[Tensor, "n"]:
+    """The order of an epoch: any at all, unless the store has to read some images before others."""
+    return (
+        store.order(generator) if isinstance(store, WindowedImages) else torch.randperm(len(store), generator=generator)
+    )
 
 
 class _Stream:
