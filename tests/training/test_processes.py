@@ -8,7 +8,7 @@ import torch
 from nndl_suite.errors import ConfigError
 from nndl_suite.training import fabric, processes
 from nndl_suite.training.agreement import Agreement
-from nndl_suite.training.environment import Spread, is_told_first, slurm_started, torchrun_started
+from nndl_suite.training.environment import Spread, is_first_here, is_told_first, slurm_started, torchrun_started
 from nndl_suite.training.fabric import check_spread, join_fabric, make_fabric
 from nndl_suite.training.processes import Part, own_part, spread_evenly
 from nndl_suite.training.starting import start_others
@@ -39,6 +39,13 @@ def test_who_has_started_processes():
 )
 def test_who_speaks(variables, first):
     assert is_told_first(variables) is first
+
+
+def test_who_speaks_for_a_machine():
+    assert is_first_here({})
+    assert is_first_here({"WORLD_SIZE": "4", "LOCAL_RANK": "0", "NODE_RANK": "1"})
+    assert not is_first_here(TORCHRUN)
+    assert not is_first_here({"SLURM_PROCID": "5", "SLURM_LOCALID": "1"})
 
 
 def test_what_is_asked_for_and_what_is_there():

@@ -20,8 +20,9 @@ _QUIET_SECONDS = 10.0
 
 
 def say(text: str) -> None:
-    """One line for a person, on stderr."""
-    Console(stderr=True, highlight=False).print(escape(text), soft_wrap=True)
+    """One line for a person, on stderr; of several processes the first alone says it."""
+    if is_told_first():
+        Console(stderr=True, highlight=False).print(escape(text), soft_wrap=True)
 
 
 def say_error(text: str) -> None:

@@ -129,9 +129,9 @@ def compare_architectures(  # noqa: PLR0913 - the public contract: each is a cho
     recipe = chosen.within(recipe) if chosen else recipe
     for arm in arms:
         check_sizes(arm, recipe.resolutions)
-    check_batch_size(recipe.batch_size, train)
     parts = cut(splits, fractions, batch_size=recipe.batch_size)
     fabric = join_fabric(device, precision, Spread(devices, nodes))
+    check_batch_size(recipe.batch_size, train)
     shapes: Json = {arm.name: arm.shape for arm in arms}
     settings = {"arms": shapes, "epochs": epochs, **split_settings(dataset, recipe, splits, fabric)}
     asked: dict[str, Json] = {**settings, "seeds": list(seeds)}

@@ -92,9 +92,9 @@ def train_architecture(  # noqa: PLR0913 - each is a choice of the person who tr
     train = splits.train
     network = resolve_arm(arm, cnn=cnn, num_classes=train.num_classes, image_size=train.image_size, match=match)
     check_sizes(network, recipe.resolutions)
-    check_batch_size(recipe.batch_size, train)
     rates = _rates(arm, recipe)
     fabric = join_fabric(device, precision, Spread(devices, nodes))
+    check_batch_size(recipe.batch_size, train)
     size: dict[str, Json] = {
         "arm": network.name,
         "shape": network.shape,

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from nndl_suite.data.image_set import ImageSet, ImageStore, ResidentImages
 from nndl_suite.data.windowed_shards import WindowedImages
 from nndl_suite.errors import ConfigError
-from nndl_suite.training.processes import Part, rank, whole, world_size
+from nndl_suite.training.processes import Part, everywhere, own_part, rank, whole, world_size
 from nndl_suite.training.seeds import generator_for
 
 
@@ -26,13 +26,16 @@ class Batch:
 
 
 def check_batch_size(batch_size: int, images: ImageSet) -> None:
-    """Refuse a batch that the images cannot fill; asked before a run has a folder, the next try finds none.
+    """Refuse a batch that the images cannot fill or the processes not share.
+
+    Asked before a run has a folder, the next try finds none.
 
     Raises:
-        ConfigError: there are fewer images.
+        ConfigError: there are fewer images, or it does not divide by the processes.
     """
     if not 1 <= batch_size <= len(images):
-        raise ConfigError(f"batch_size must be in [1, {len(images)}] for {images.name}, got {batch_size}")
+        raise everywhere(ConfigError(f"batch_size must be in [1, {len(images)}] for {images.name}, got {batch_size}"))
+    own_part(batch_size)
 
 
 class Batches:

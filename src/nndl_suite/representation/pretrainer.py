@@ -82,13 +82,13 @@ class SSLPretrainer(PretrainConfig):
             images = load_pretraining_set(images, data_root=data_root, watch=watch)
         if METHODS[self.method].labels or self.online_probe == "yes":
             images.required_labels()
-        check_batch_size(self.batch_size, images)
         fabric = join_fabric(
             self.device,
             self.precision,
             Spread(self.devices, self.nodes),
             find_unused_parameters=METHODS[self.method].rests,
         )
+        check_batch_size(self.batch_size, images)
         run = open_run(out, kind="pretrain", settings=self._settings(images), resume=resume)
         if (result := from_first(run.result)) is not None:
             return PretrainRun.from_result(run.path, result)

@@ -45,3 +45,8 @@ def is_told_first(variables: Mapping[str, str] = os.environ) -> bool:
     if int(variables.get("WORLD_SIZE", "1")) == 1:
         return True
     return variables.get("LOCAL_RANK", "0") == "0" and variables.get("NODE_RANK", "0") == "0"
+
+
+def is_first_here(variables: Mapping[str, str] = os.environ) -> bool:
+    """Whether this process is the first on its machine."""
+    return variables.get("LOCAL_RANK", variables.get("SLURM_LOCALID", "0")) == "0"

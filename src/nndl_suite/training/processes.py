@@ -14,13 +14,14 @@ from jaxtyping import Shaped
 from torch import Tensor, distributed
 
 from nndl_suite.errors import ConfigError, NndlError, ProcessLost
+from nndl_suite.training.environment import is_first_here
 
 T = TypeVar("T")
 
 _BROKEN = ("closed by peer", "reset by peer", "roken pipe", "imed out", "timeout", "gloo", "NCCL", "remote process")
 """Of these words, the messages of gloo and NCCL have one when another process is gone."""
 _LAST_WORD_SECONDS = 1.5
-"""Until it is seen whether the first process is the one that is gone, and another must speak (`starting`)."""
+"""Longer than it takes to see that the process that started this one is the one that is gone (`starting`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +154,7 @@ def everywhere(error: NndlError) -> NndlError:
 
 @contextmanager
 def one_falls_all_fall() -> Generator[None, None, None]:
-    """Say in one sentence that another process is gone, where a message to it failed.
+    """Say in one sentence on each machine that another process is gone, where a message to it failed.
 
     Raises:
         ProcessLost: it is.
@@ -163,9 +164,11 @@ def one_falls_all_fall() -> Generator[None, None, None]:
     except RuntimeError as error:
         if world_size() == 1 or not any(word in str(error) for word in _BROKEN):
             raise
-        if not is_first():
-            time.sleep(_LAST_WORD_SECONDS)
-        raise everywhere(ProcessLost(lost(world_size()))) from error
+        gone = ProcessLost(lost(world_size()))
+        gone.told = not is_first_here()
+        if gone.told:
+            time.sleep(_LAST_WORD_SECONDS)  # if that one should have told it, `starting` does, and ends us
+        raise gone from error
 
 
 def lost(world: int) -> str:
