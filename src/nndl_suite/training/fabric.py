@@ -1,5 +1,6 @@
 """Which device and precision a run uses, chosen once."""
 
+import atexit
 from inspect import signature
 from typing import Any, Literal, cast, get_args
 
@@ -14,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from nndl_suite.errors import ConfigError, unknown_name
 from nndl_suite.training.environment import Spread, slurm_started, torchrun_started
-from nndl_suite.training.processes import everywhere, world_size
+from nndl_suite.training.processes import close_connections, everywhere, world_size
 from nndl_suite.training.starting import start_others
 
 _SENDS_BUFFERS = (
@@ -95,6 +96,7 @@ def join_fabric(
         plugins=[_cluster()],
     )
     fabric.launch()
+    atexit.register(close_connections)
     return fabric
 
 

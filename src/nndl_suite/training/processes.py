@@ -152,6 +152,12 @@ def everywhere(error: NndlError) -> NndlError:
     return error
 
 
+def close_connections() -> None:
+    """Close the connections, as a process is to do at its end; not left to the interpreter, whose threads are gone."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
 @contextmanager
 def one_falls_all_fall() -> Generator[None, None, None]:
     """Say in one sentence on each machine that another process is gone, where a message to it failed.

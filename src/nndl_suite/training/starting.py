@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 from socket import socket
 
 import __main__
@@ -55,19 +54,13 @@ def start_others(spread: Spread) -> None:
 
 def _own_command() -> list[str]:
     """The command line that this process came from."""
-    file = getattr(__main__, "__file__", None)
-    if file is None or "PYTEST_CURRENT_TEST" in os.environ:
+    file = getattr(__main__, "__file__", "<stdin>")
+    if file == "<stdin>" or "PYTEST_CURRENT_TEST" in os.environ:
         raise ConfigError(
             "more than one process wants a command that can be run again, which a notebook, a prompt or a test has "
             "not; use the command line, a script, or torchrun"
         )
-    spec = getattr(__main__, "__spec__", None)
-    if spec is not None:
-        return [sys.executable, "-m", spec.name, *sys.argv[1:]]
-    script = Path(file)
-    if script.suffix == ".exe" or not script.is_file():  # a console script on Windows
-        return [sys.executable, "-m", "nndl_suite", *sys.argv[1:]]
-    return [sys.executable, os.path.abspath(script), *sys.argv[1:]]  # noqa: PTH100 - links stay as they are
+    return [sys.executable, *sys.orig_argv[1:]]
 
 
 def _free_port() -> int:
