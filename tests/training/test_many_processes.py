@@ -2,9 +2,10 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
-import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -21,14 +22,28 @@ FOUR = ("simclr", "resnet18-slim", "field")
 pytestmark = pytest.mark.skipif(not distributed.is_gloo_available(), reason="torch was built without gloo")
 
 
-def run(*words, timeout=180, **variables) -> subprocess.CompletedProcess[str]:
+@dataclass(frozen=True)
+class Ended:
+    """How a group of processes ended, and what they left."""
+
+    folder: Path
+    code: int
+    told: str
+
+
+def all_ended(asked: dict[Path, tuple[int, tuple[str, ...]]]) -> list[Ended]:
+    """Groups of processes side by side, by folder: how many, and which trainings. Most of their time is imports."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
-    environment |= {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"} | variables
-    return subprocess.run(list(map(str, words)), capture_output=True, text=True, timeout=timeout, env=environment)
-
-
-def trained(world: int, folder: Path, *trainings: str) -> subprocess.CompletedProcess[str]:
-    return run(sys.executable, SCRIPT, world, folder, *trainings)
+    environment |= {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    groups = [
+        subprocess.Popen(
+            [sys.executable, SCRIPT, str(world), folder, *trainings],
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment,
+        )
+        for folder, (world, trainings) in asked.items()
+    ]  # fmt: skip
+    told = [group.communicate(timeout=300)[1] for group in groups]
+    return [Ended(*ended) for ended in zip(asked, [group.returncode for group in groups], told, strict=True)]
 
 
 def tensors(node, path=""):
@@ -60,19 +75,29 @@ def check_equal(folder: Path, other: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def ended(tmp_path_factory) -> dict[int, Path]:
-    """The folders that 1, 2 and 4 processes left."""
-    folders, images = {}, tmp_path_factory.mktemp("images")
+def groups(tmp_path_factory) -> dict[str, Ended]:
+    """1, 2 and 4 processes that reach the end, two of which one dies, and two of which one is asked to stop."""
+    folder = tmp_path_factory.mktemp("groups")
     generator = torch.Generator().manual_seed(0)
+    (folder / "images").mkdir()
     for number in range(49):
         pixels = torch.randint(256, (8, 8, 3), dtype=torch.uint8, generator=generator)
-        Image.fromarray(pixels.numpy()).save(images / f"{number:02d}.png")
-    for world, trainings in ((1, TRAININGS), (2, TRAININGS), (4, FOUR)):
-        folders[world] = tmp_path_factory.mktemp(f"of{world}")
-        (folders[world] / "images").symlink_to(images)
-        done = trained(world, folders[world], *trainings)
-        assert done.returncode == 0, done.stderr
-    return folders
+        Image.fromarray(pixels.numpy()).save(folder / "images" / f"{number:02d}.png")
+    asked = {"1": (1, TRAININGS), "2": (2, TRAININGS), "4": (4, FOUR)}
+    if os.name == "posix":
+        asked |= {"dies": (2, ("simclr=dies-before-2",)), "stops": (2, ("simclr=stops-before-1",))}
+    for name in asked:
+        (folder / name).mkdir()
+        (folder / name / "images").symlink_to(folder / "images")
+    return dict(zip(asked, all_ended({folder / name: group for name, group in asked.items()}), strict=True))
+
+
+@pytest.fixture(scope="module")
+def ended(groups) -> dict[int, Path]:
+    """The folders that 1, 2 and 4 processes left."""
+    for world in ("1", "2", "4"):
+        assert groups[world].code == 0, groups[world].told
+    return {world: groups[str(world)].folder for world in (1, 2, 4)}
 
 
 @pytest.mark.parametrize("training", TRAININGS)
@@ -105,25 +130,23 @@ def test_validation_reads_every_image_once(ended):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
-def test_a_run_whose_process_died_goes_on_with_another_number(tmp_path, ended):
-    started = time.monotonic()
-    done = trained(2, tmp_path / "a", "simclr=dies-before-2")
-    assert time.monotonic() - started < 90  # starting is most of it; nobody waits for the dead
-    assert done.returncode not in (0, None)
-    assert done.stderr.count("one of the 2 processes has ended before its time") == 1
-    assert load_newest(tmp_path / "a" / "simclr" / "checkpoints").step in (1, 2)
-    assert not (tmp_path / "a" / "simclr" / "result.json").exists()
-    (tmp_path / "b").mkdir()
-    assert run("cp", "-r", tmp_path / "a" / "simclr", tmp_path / "b" / "simclr").returncode == 0
-    for folder, world in (("a", 1), ("b", 3)):
-        again = trained(world, tmp_path / folder, "simclr")
-        assert again.returncode == 0, again.stderr
-        check_equal(ended[1] / "simclr", tmp_path / folder / "simclr")
+def test_a_run_whose_process_died_goes_on_with_another_number(tmp_path, groups, ended):
+    dead = groups["dies"]
+    assert dead.code == 1
+    assert dead.told.count("one of the 2 processes has ended before its time") == 1
+    assert load_newest(dead.folder / "simclr" / "checkpoints").step in (1, 2)
+    assert not (dead.folder / "simclr" / "result.json").exists()
+    asked = {tmp_path / "alone": (1, ("simclr",)), tmp_path / "three": (3, ("simclr",))}
+    for folder in asked:
+        shutil.copytree(dead.folder / "simclr", folder / "simclr")
+    for again in all_ended(asked):
+        assert again.code == 0, again.told
+        check_equal(ended[1] / "simclr", again.folder / "simclr")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGTERM")
-def test_all_stop_at_one_step_whoever_is_asked(tmp_path):
-    done = trained(2, tmp_path, "simclr=stops-before-1")
-    assert done.returncode == 130, done.stderr
-    assert done.stderr.count("error: stopped after step 2 of 3") == 1
-    assert load_newest(tmp_path / "simclr" / "checkpoints").step == 2
+def test_all_stop_at_one_step_whoever_is_asked(groups):
+    stopped = groups["stops"]
+    assert stopped.code == 130, stopped.told
+    assert stopped.told.count("error: stopped after step 2 of 3") == 1
+    assert load_newest(stopped.folder / "simclr" / "checkpoints").step == 2
