@@ -23,13 +23,11 @@ def ended(tmp_path_factory) -> dict[str, tuple[int, str, str]]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
     environment |= {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
     ways = {"devices": (*PRETRAIN, "--devices", "2"), "torchrun": (*TORCHRUN, *PRETRAIN)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment}
     started = {
-        way: subprocess.Popen(
-            [sys.executable, *words],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path_factory.mktemp(way), env=environment,
-        )
+        way: subprocess.Popen([sys.executable, *words], cwd=tmp_path_factory.mktemp(way), **pipes)
         for way, words in ways.items()
-    }  # fmt: skip
+    }
     told = {way: command.communicate(timeout=240) for way, command in started.items()}
     return {way: (command.returncode, *told[way]) for way, command in started.items()}
 
