@@ -78,8 +78,9 @@ def test_machines_that_do_not_know_of_one_another():
 def test_what_one_process_does_is_not_done_by_several(monkeypatch):
     for name, value in TORCHRUN.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(ConfigError, match="one process alone"):
+    with pytest.raises(ConfigError, match="one process alone") as refused:
         make_fabric("cpu", "32-true")
+    assert refused.value.told  # by RANK 0
 
 
 def test_parts_are_the_batch(monkeypatch):

@@ -72,11 +72,9 @@ def join_fabric(
         return make_fabric(device, precision)
     chosen = resolve_device(device)
     if chosen.type == "cuda" and spread.devices > torch.cuda.device_count():
-        raise everywhere(
-            ConfigError(
-                f"{spread.devices} processes want a GPU each, and this machine has {torch.cuda.device_count()}; "
-                "use fewer --devices, or --device cpu"
-            )
+        raise ConfigError(
+            f"{spread.devices} processes want a GPU each, and this machine has {torch.cuda.device_count()}; "
+            "use fewer --devices, or --device cpu"
         )
     if precision not in get_args(Precision):
         raise unknown_name("precision", precision, get_args(Precision))

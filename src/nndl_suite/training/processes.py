@@ -14,7 +14,7 @@ from jaxtyping import Shaped
 from torch import Tensor, distributed
 
 from nndl_suite.errors import ConfigError, NndlError, ProcessLost
-from nndl_suite.training.environment import is_first_here
+from nndl_suite.training.environment import is_first_here, is_told_first
 
 T = TypeVar("T")
 
@@ -148,7 +148,7 @@ def from_first(make: Callable[[], T]) -> T:
 
 def everywhere(error: NndlError) -> NndlError:
     """An error that every process meets alike, so that only the first need speak of it."""
-    error.told = not is_first()
+    error.told = not (is_first() and is_told_first())  # the latter where they have not heard of one another yet
     return error
 
 
