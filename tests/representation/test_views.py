@@ -305,3 +305,15 @@ def test_views_on_cuda_stay_there_and_are_the_reference(b):
     for view in views:
         draws = draw_view(b, 32, WILD, generator)
         torch.testing.assert_close(view, render(images.double() / 255, draws).float(), atol=1e-4, rtol=0)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_nothing_waits_for_the_gpu():
+    images, generator = _images(64, 32).cuda(), torch.Generator("cuda").manual_seed(0)
+    random_views(images, (WILD,) * 2, generator=generator)  # the first asks the device what it can do
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        random_views(images, (WILD,) * 2, generator=generator)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
