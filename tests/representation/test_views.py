@@ -328,3 +328,15 @@ def test_parts_on_other_devices_too(seed):
     for part in (Part(0, 3, 9), Part(3, 9, 9)):
         found = render(images[part.rows] / 255, draws.of(part))
         torch.testing.assert_close(found, whole[part.rows], rtol=0, atol=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_nothing_waits_for_the_gpu():
+    images, generator = _images(64, 32).cuda(), torch.Generator("cuda").manual_seed(0)
+    random_views(images, (WILD,) * 2, generator=generator)  # the first asks the device what it can do
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        random_views(images, (WILD,) * 2, generator=generator)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")

@@ -124,7 +124,7 @@ class ArmTraining:
         """Everything that is measured of trained weights; reads the test split once."""
         with self.scoring() as predict:
             return score_network(
-                predict,
+                self._logits_with_mirror if self.recipe.test_mirrored else predict,
                 train=splits.train,
                 test=splits.test,
                 batch_size=self.recipe.batch_size,
@@ -134,6 +134,9 @@ class ArmTraining:
     def _logits(self, images: UInt8[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
         with self._fabric.autocast():
             return self._scored(self._normal(images)).float()
+
+    def _logits_with_mirror(self, images: UInt8[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
+        return (self._logits(images) + self._logits(images.flip(-1))) / 2
 
     def _normal(self, images: UInt8[Tensor, "b 3 h w"] | Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
         return self._normalisation(images).contiguous(memory_format=torch.channels_last)

@@ -76,9 +76,8 @@ def draw_view(count: int, size: int, recipe: ViewRecipe, generator: Generator) -
     """Draw one view of each of `count` >= 1 images of `size` pixels square, on the generator's device."""
     jitter = _happens(count, recipe.jitter, generator)[:, None]
     swings = 2 * torch.rand(count, 4, generator=generator, device=generator.device) - 1
-    reach = torch.tensor(
-        [recipe.brightness, recipe.contrast, recipe.saturation, recipe.hue], device=generator.device
-    )  # as torchvision's ColorJitter draws them
+    reach = torch.tensor([recipe.brightness, recipe.contrast, recipe.saturation, recipe.hue])  # as torchvision's
+    reach = reach.to(generator.device, non_blocking=True)  # not `device=`: that copy waits for the device
     swings = torch.where(jitter, swings * reach, 0.0)
     kinds = torch.rand(count, 3, generator=generator, device=generator.device).argsort(dim=1)
     places = _PLACES * math.ceil(count / _PLACES)
