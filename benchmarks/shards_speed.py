@@ -76,7 +76,7 @@ def prints(images: Tensor) -> Tensor:
 def streamed(place: Path) -> ImageSet:
     """All images of shards, never kept in memory."""
     shards.RESIDENT_BYTES = folders.RESIDENT_BYTES = 0
-    return shards._read(f"wds:{place}", shards.find_shards(place), None, ignore)
+    return shards.read_tars(f"wds:{place}", shards.find_shards(place), place / "classes.txt", None, ignore)
 
 
 def opening(place: Path) -> dict[str, Json]:

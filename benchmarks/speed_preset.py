@@ -1,7 +1,7 @@
 """Accuracy over seconds of `nndl-suite train`; runs it, or reads finished runs; writes results/NAME.json and NAME.svg.
 
-    python benchmarks/speed_preset.py runs/speed6 runs/speed18 [--name speed_preset]
-    python benchmarks/speed_preset.py --train runs/speed18 --epochs 18 [--device cuda] [--dataset cifar100]
+    python benchmarks/speed_preset.py runs/speed6 runs/speed16 [--name speed_preset]
+    python benchmarks/speed_preset.py --train runs/speed16 --arm whitened-cnn-wide --epochs 16 [--device cuda]
 
 Validation accuracy is that of each epoch, of the tenth held out of the training images; the test images are read once,
 at the end, so `passed` has the whole training time of the shortest run whose test accuracy is above each mark. What
@@ -67,7 +67,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="*", type=Path, help="finished run folders")
     parser.add_argument("--train", type=Path, help="a new run folder, or one to go on with")
-    parser.add_argument("--epochs", type=int, default=18)
+    parser.add_argument("--arm", default="whitened-cnn-wide")
+    parser.add_argument("--epochs", type=int, default=16)
     parser.add_argument("--dataset", default="cifar100")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--seed", type=int, default=0)
@@ -78,7 +79,7 @@ def main() -> None:
     if args.train:
         recipe = load_recipe("speed")
         train_architecture(
-            "whitened-cnn", args.dataset, epochs=args.epochs, out=args.train, recipe=recipe, seed=args.seed,
+            args.arm, args.dataset, epochs=args.epochs, out=args.train, recipe=recipe, seed=args.seed,
             device=args.device, resume=True,
         )  # fmt: skip
         folders.append(args.train)
@@ -89,7 +90,7 @@ def main() -> None:
         print(f"{mark}: {times}")
     lines = [
         Line(
-            label=f"{run['epochs']} epochs",
+            label=f"{run['arm']}, {run['epochs']} epochs",
             colour=colour,
             x=[second / 60 for second in run["epoch_seconds"]],
             y=run["val_accuracy"],

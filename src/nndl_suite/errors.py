@@ -7,6 +7,9 @@ from difflib import get_close_matches
 class NndlError(Exception):
     """The root of every error that a person can mend; anything else is a bug and keeps its traceback."""
 
+    told = False
+    """Of several processes that train together, another one says it."""
+
 
 class ConfigError(NndlError, ValueError):
     """A setting is outside what it may be."""
@@ -26,6 +29,10 @@ class CaptureError(NndlError):
 
 class TrainingError(NndlError):
     """A training went astray: its loss is no number any more, or what it learned has collapsed."""
+
+
+class ProcessLost(NndlError):
+    """Of several processes that train together, one has ended before its time."""
 
 
 class Interrupted(NndlError):

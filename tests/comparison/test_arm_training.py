@@ -1,4 +1,5 @@
 from dataclasses import replace
+from statistics import fmean
 
 import pytest
 import torch
@@ -46,6 +47,13 @@ def _set(n=32, size=16, seed=0):
     pixels = torch.randint(256, (n, 3, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
     labels, names = torch.arange(n) % 4, tuple("abcd")
     return ImageSet(name="made", store=ResidentImages(pixels), labels=labels, class_names=names, fingerprint="made")
+
+
+def _shades():
+    """Noise that is the brighter the higher the label: something to learn."""
+    noise = _set()
+    pixels = noise.store.read(torch.arange(32)) // 4 + (48 * noise.labels)[:, None, None, None].to(torch.uint8)
+    return replace(noise, store=ResidentImages(pixels))
 
 
 def _training(recipe, build=_Tiny):
@@ -185,6 +193,18 @@ def test_a_network_that_cannot_take_a_size_says_so():
         check_sizes(vit, ((0.0, 8), (0.5, 16)))
 
 
+def test_mirrored_tests_are_of_the_mean_logits_and_validation_is_not():
+    training = _training(replace(_PLAIN, test_mirrored=True))
+    wide, images = nn.Linear(3 * 16 * 16, 4), _set(seed=2).store.read(torch.arange(32))
+    training.network.module.forward = lambda pixels: wide(pixels.flatten(1))  # sees which side is which
+    splits = Splits(train=_set(), val=_set(seed=1), test=_set(seed=2), normalisation=_NORMALISATION)
+    normal, labels = _NORMALISATION(images), _set().labels
+    with torch.no_grad():
+        plain, mirrored = wide(normal.flatten(1)), wide(normal.flip(-1).flatten(1))
+    assert training.score_finally(splits).nll == pytest.approx(F.cross_entropy((plain + mirrored) / 2, labels).item())
+    assert training.score(splits.test)[1] == pytest.approx(F.cross_entropy(plain, labels).item())
+
+
 def test_a_first_layer_is_made_from_the_training_images():
     training = _training(_PLAIN, lambda: WhitenedCNN(4))
     fitted = WhitenedCNN(4)
@@ -195,18 +215,30 @@ def test_a_first_layer_is_made_from_the_training_images():
 @pytest.mark.gpu
 @pytest.mark.parametrize("optimiser", ["muon", "adamw"])
 def test_every_option_on_a_gpu_learns_and_goes_on(tmp_path, optimiser):
-    recipe = replace(_EVERYTHING, optimiser=optimiser, rates=Rates(rate=3e-3, decay=0.0), cutmix_probability=0.3)
-    splits = Splits(train=_set(), val=_set(seed=1), test=_set(seed=2), normalisation=_NORMALISATION)
+    recipe = replace(_EVERYTHING, optimiser=optimiser, rates=Rates(rate=1e-3, decay=0.0), cutmix_probability=0.3)
+    splits = Splits(train=_shades(), val=_set(seed=1), test=_set(seed=2), normalisation=_NORMALISATION)
     fabric = make_fabric("cuda", "auto")
     training = ArmTraining(_arm(lambda: WhitenedCNN(4)), recipe.rates, recipe, splits, seed=0, fabric=fabric)
-    before = training.score(_set())[1]
-    for index in range(40):
-        training.step(index, index / 40)
-    assert training.score(_set())[1] < before
+    losses = [float(training.step(index, index / 40)["loss"]) for index in range(40)]
+    assert fmean(losses[-10:]) < fmean(losses[:10]) - 0.1
     save_checkpoint(tmp_path, Checkpoint(step=40, seconds=1.0, state=training.state()))
     resumed = ArmTraining(_arm(lambda: WhitenedCNN(4)), recipe.rates, recipe, splits, seed=0, fabric=fabric)
     resumed.load_state(load_newest(tmp_path).state)
-    assert resumed.score(_set()) == pytest.approx(training.score(_set()), rel=1e-3)
+    assert resumed.score(_shades()) == pytest.approx(training.score(_shades()), rel=1e-3)
+
+
+@pytest.mark.gpu
+def test_no_step_waits_for_the_gpu():
+    splits = Splits(train=_set(), val=_set(seed=1), test=_set(seed=2), normalisation=_NORMALISATION)
+    fabric = make_fabric("cuda", "auto")
+    training = ArmTraining(_arm(lambda: WhitenedCNN(4)), Rates(), _EVERYTHING, splits, seed=0, fabric=fabric)
+    for index in range(3):
+        training.step(index, 0.6)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        training.step(3, 0.6)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 @pytest.mark.slow

@@ -37,7 +37,7 @@ def test_one_network_its_log_its_weights_and_its_result(dataset, tmp_path):
     assert (written["kind"], written["arm"], written["epochs"], written["seed"]) == ("training", "whitened-cnn", 2, 0)
     assert written["test_accuracy"] == result.score.network.test_accuracy
     assert written["test_accuracy_ci95"] == pytest.approx(list(wilson_interval(written["test_accuracy"], 40)))
-    assert written["chosen"] == {"rate": 0.02, "decay": 0.05}
+    assert written["chosen"] == {"rate": 0.01, "decay": 1.0}
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     epochs = [line for line in lines if "epoch" in line]
     assert [line["epoch"] for line in epochs] == [1, 2]

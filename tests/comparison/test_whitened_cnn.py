@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from nndl_suite.comparison.whitened_cnn import FitsImages, WhitenedCNN, whitening_kernels
+from nndl_suite.comparison.architectures import resolve_arm
+from nndl_suite.comparison.whitened_cnn import WIDE, FitsImages, WhitenedCNN, whitening_kernels
 
 
 def _images(seed=0):
@@ -55,3 +56,9 @@ def test_parameters_in_closed_form():
     widths = (24, 64, 256, 512)
     stages = sum(9 * (a * b + 2 * b * b) + 3 * 2 * b for a, b in zip(widths, widths[1:], strict=False))
     assert sum(p.numel() for p in WhitenedCNN(100).parameters()) == 24 * 12 + 24 + stages + 1024 * 100 == 7_420_600
+
+
+def test_the_wide_one_has_wider_stages():
+    arm = resolve_arm("whitened-cnn-wide", cnn="resnet18", num_classes=100, image_size=32)
+    assert [stage.conv3.out_channels for stage in arm.build().stages] == [128, 384, 512]
+    assert arm.parameters == sum(p.numel() for p in WhitenedCNN(100, WIDE).parameters()) == 10_016_056

@@ -128,7 +128,7 @@ def test_a_set_with_and_without_indexes_is_the_same(tmp_path, request):
         write_tar(tmp_path / f"x-{i}.tar", labels)
 
     def read():
-        return shards_module._read("wds:x", find_shards(tmp_path), 8, ignore)
+        return shards_module.read_tars("wds:x", find_shards(tmp_path), tmp_path / "classes.txt", 8, ignore)
 
     walked = read()
     assert walked.class_names == ("12", "7", "ant", "bee", "cow")

@@ -255,3 +255,20 @@ def test_a_collapsed_run_says_so_or_stops(small_set, tmp_path):
     with pytest.raises(NndlError, match=r"stopped after epoch 1: .*collapsed"):
         SSLPretrainer(**SMALL, stop_on_collapse=True).fit(small_set, out=tmp_path / "stopped")
     assert RunFolder(tmp_path / "stopped").result() is None
+
+
+@pytest.mark.gpu
+def test_no_step_waits_for_the_gpu(small_set, tmp_path, monkeypatch):
+    step, seen = pretraining_module.Pretraining.step, []
+
+    def watched(self, index, fraction):
+        seen.append(index)
+        torch.cuda.set_sync_debug_mode("error" if index > 3 else "default")
+        try:
+            return step(self, index, fraction)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+    monkeypatch.setattr(pretraining_module.Pretraining, "step", watched)
+    SSLPretrainer(**SMALL | {"device": "cuda", "precision": "auto"}).fit(small_set, out=tmp_path / "run")
+    assert max(seen) > 3

@@ -17,7 +17,8 @@ from nndl_suite.errors import ConfigError, DataError
 from nndl_suite.representation.blur import blur_radius
 from nndl_suite.representation.view_draws import ViewDraws, draw_view, random_boxes
 from nndl_suite.representation.view_kernel import render_on_cpu
-from nndl_suite.representation.views import ViewRecipe, crop_and_flip, random_views, render
+from nndl_suite.representation.views import ViewRecipe, crop_and_flip, random_views, render, views_of_part
+from nndl_suite.training.processes import Part
 
 PLAIN = ViewRecipe(scale=(1, 1), ratio=(1, 1), flip=0, jitter=0, grey=0)
 WILD = ViewRecipe(
@@ -305,3 +306,37 @@ def test_views_on_cuda_stay_there_and_are_the_reference(b):
     for view in views:
         draws = draw_view(b, 32, WILD, generator)
         torch.testing.assert_close(view, render(images.double() / 255, draws).float(), atol=1e-4, rtol=0)
+
+
+# of several processes, each sees its part of a batch
+
+
+@pytest.mark.parametrize("count", [8, 10])
+def test_parts_look_as_they_would_in_the_batch(count):
+    images, recipes = _images(count), (WILD, PLAIN)
+    whole = random_views(images, recipes, generator=_generator(3))
+    half = count // 2
+    for part in (Part(0, half, count), Part(half, count, count)):
+        found = views_of_part(images[part.rows], recipes, part, generator=_generator(3))
+        assert torch.equal(found, whole[:, part.rows])
+
+
+@given(st.integers(0, 10**6))
+def test_parts_on_other_devices_too(seed):
+    images, draws = _images(9), draw_view(9, 16, WILD, _generator(seed))
+    whole = render(images / 255, draws)
+    for part in (Part(0, 3, 9), Part(3, 9, 9)):
+        found = render(images[part.rows] / 255, draws.of(part))
+        torch.testing.assert_close(found, whole[part.rows], rtol=0, atol=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_nothing_waits_for_the_gpu():
+    images, generator = _images(64, 32).cuda(), torch.Generator("cuda").manual_seed(0)
+    random_views(images, (WILD,) * 2, generator=generator)  # the first asks the device what it can do
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        random_views(images, (WILD,) * 2, generator=generator)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")

@@ -10,6 +10,7 @@ from nndl_suite import __version__
 from nndl_suite.cli import compare, data, demo, nerf, report, ssl, ssl_export, ssl_studies, train, tune
 from nndl_suite.cli.screen import say_error
 from nndl_suite.errors import Interrupted, NndlError
+from nndl_suite.training.environment import is_told_first
 
 app = typer.Typer(
     name="nndl-suite",
@@ -53,23 +54,30 @@ def main() -> None:
     """Run the command line; exit 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
-    logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)  # it announces its precision
+    for name in ("rank_zero", "distributed"):  # which announce the precision, and each process
+        logging.getLogger(f"lightning_fabric.utilities.{name}").setLevel(logging.WARNING)
     try:
         app(arguments)
     except Interrupted as stopped:
-        say_error(str(stopped))
+        _say(stopped)
         sys.exit(130)
     except SystemExit as done:
-        if done.code == 130:  # Typer's for Ctrl-C
+        if done.code == 130 and is_told_first():  # Typer's for Ctrl-C
             say_error("interrupted; a command that writes a run goes on with --resume")
         raise
     except NndlError as error:
         if debug:
             raise
-        say_error(str(error))
+        _say(error)
         sys.exit(1)
     except Exception as bug:  # noqa: BLE001 - the last line of defence: a person sees one sentence, --debug the rest
         if debug:
             raise
         say_error(f"{type(bug).__name__}: {bug} - this is a bug; run again with --debug to see where")
         sys.exit(1)
+
+
+def _say(error: NndlError) -> None:
+    """An error, unless the first of several processes says it."""
+    if not error.told:
+        say_error(str(error) if is_told_first() else f"in one process of several: {error}")

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from nndl_suite.cli.options import AsJson, DeviceName, Out, Resume, Seed
+from nndl_suite.cli.options import AsJson, DeviceName, Devices, Nodes, Out, Resume, Seed
 from nndl_suite.cli.results import show_poses, show_result
 from nndl_suite.cli.screen import print_json, progress, say
 
@@ -95,6 +95,8 @@ def train(
     ] = "no",
     seed: Seed = 0,
     device: DeviceName = "auto",
+    devices: Devices = 1,
+    nodes: Nodes = 1,
     data_root: WeightsRoot = None,
     resume: Resume = False,
     as_json: AsJson = False,
@@ -119,7 +121,7 @@ def train(
         data_root=data_root,
     )
     with progress() as watch:
-        scan.fit(minutes=minutes, steps=steps, resume=resume, watch=watch)
+        scan.fit(minutes=minutes, steps=steps, devices=devices, nodes=nodes, resume=resume, watch=watch)
     for note in (*scan.scene.poses.notes, scan.device_note):
         if note is not None:
             say(f"note: {note}")

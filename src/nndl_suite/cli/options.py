@@ -12,6 +12,10 @@ Seed = Annotated[int, typer.Option("--seed", help="Decides every random draw of 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, everything else on stderr.")]
 DeviceChoice = Literal["auto", "cpu", "cuda"]
 DeviceName = Annotated[DeviceChoice, typer.Option("--device", help="auto takes a CUDA device where there is one.")]
+Devices = Annotated[
+    int, typer.Option("--devices", min=1, help="Processes on this machine that share every batch, a GPU each.")
+]
+Nodes = Annotated[int, typer.Option("--nodes", min=1, help="Machines that share every batch.")]
 PrecisionName = Annotated[
     Literal["auto", "32-true", "bf16-mixed"],
     typer.Option("--precision", help="auto takes bf16 where the machine computes it natively."),

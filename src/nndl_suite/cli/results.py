@@ -6,13 +6,16 @@ from typing import Any
 from nndl_suite.cli.screen import print_json, print_table, say
 from nndl_suite.cli.study_results import print_scale, print_study, print_sweep
 from nndl_suite.cli.tuning_results import tuning_facts
+from nndl_suite.training.environment import is_told_first
 from nndl_suite.training.files import read_json
 
 _FAILURES_SHOWN = 20
 
 
 def show_result(run: Path, *, as_json: bool) -> None:
-    """What a finished run found."""
+    """What a finished run found; of several processes the first alone shows it."""
+    if not is_told_first():
+        return
     result: dict[str, Any] = dict(read_json(run / "result.json"))
     if as_json:
         print_json({"out": str(run), **result})

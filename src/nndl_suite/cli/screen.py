@@ -12,15 +12,17 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from nndl_suite.training.watch import Step, Watcher
+from nndl_suite.training.environment import is_told_first
+from nndl_suite.training.watch import Step, Watcher, ignore
 
 _QUIET_SECONDS = 10.0
 """Without a terminal, a line of progress this often."""
 
 
 def say(text: str) -> None:
-    """One line for a person, on stderr."""
-    Console(stderr=True, highlight=False).print(escape(text), soft_wrap=True)
+    """One line for a person, on stderr; of several processes the first alone says it."""
+    if is_told_first():
+        Console(stderr=True, highlight=False).print(escape(text), soft_wrap=True)
 
 
 def say_error(text: str) -> None:
@@ -47,7 +49,13 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
 
 @contextmanager
 def progress() -> Generator[Watcher, None, None]:
-    """A watcher that shows a bar with the time left for each stage, or plain lines where stderr is no terminal."""
+    """A watcher that shows a bar with the time left for each stage, or plain lines where stderr is no terminal.
+
+    Of several processes the first alone shows anything.
+    """
+    if not is_told_first():
+        yield ignore
+        return
     console = Console(stderr=True, highlight=False)
     if not console.is_terminal:
         yield _Lines()

@@ -4,7 +4,18 @@ from typing import Annotated, Literal
 
 import typer
 
-from nndl_suite.cli.options import AsJson, DataRoot, Dataset, DeviceName, Out, PrecisionName, Resume, Seed
+from nndl_suite.cli.options import (
+    AsJson,
+    DataRoot,
+    Dataset,
+    DeviceName,
+    Devices,
+    Nodes,
+    Out,
+    PrecisionName,
+    Resume,
+    Seed,
+)
 from nndl_suite.cli.results import show_result
 from nndl_suite.cli.screen import progress
 
@@ -54,6 +65,8 @@ def pretrain(
     seed: Seed = 0,
     device: DeviceName = "auto",
     precision: PrecisionName = "auto",
+    devices: Devices = 1,
+    nodes: Nodes = 1,
     data_root: DataRoot = None,
     resume: Resume = False,
     as_json: AsJson = False,
@@ -81,6 +94,8 @@ def pretrain(
         seed=seed,
         device=device,
         precision=precision,
+        devices=devices,
+        nodes=nodes,
     )
     with progress() as watch:
         pretrainer.fit(dataset, out=out, resume=resume, data_root=data_root, watch=watch)

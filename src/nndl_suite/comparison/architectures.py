@@ -14,7 +14,7 @@ from nndl_suite.comparison.course import CourseViT, course_resnet18
 from nndl_suite.comparison.layer_table import LayerRow, forward_flops, layer_table
 from nndl_suite.comparison.matching import Match, matched_vit
 from nndl_suite.comparison.vit import VitName
-from nndl_suite.comparison.whitened_cnn import WhitenedCNN
+from nndl_suite.comparison.whitened_cnn import WIDE, WhitenedCNN
 from nndl_suite.errors import ConfigError, unknown_name
 from nndl_suite.models.backbones import backbones_like, build_classifier
 from nndl_suite.training.seeds import isolated_rng
@@ -41,7 +41,7 @@ def resolve_arms(
 
     Args:
         cnn: `resnet18` (with a stem that fits the image), any other network of `models.backbones` or timm, one of
-            `CIFAR_RESNETS`, `whitened-cnn`, or `course-resnet18`.
+            `CIFAR_RESNETS`, `whitened-cnn`, `whitened-cnn-wide`, or `course-resnet18`.
         transformer: A `VitName` for one matched to the CNN, `course-vit`, or any network of timm.
         num_classes: Outputs of both.
         image_size: Height and width, in pixels.
@@ -122,6 +122,7 @@ def _fixed(name: str, *, num_classes: int, image_size: int) -> Architecture:
         "course-resnet18": partial(course_resnet18, num_classes),
         "course-vit": partial(CourseViT, num_classes, image_size),
         "whitened-cnn": partial(WhitenedCNN, num_classes),
+        "whitened-cnn-wide": partial(WhitenedCNN, num_classes, WIDE),
         **{name: partial(cifar_resnet, layers, num_classes) for name, layers in CIFAR_RESNETS.items()},
     }
     if name in own:

@@ -21,8 +21,10 @@ from nndl_suite.comparison.training_images import augment, resized
 from nndl_suite.comparison.whitened_cnn import FitsImages
 from nndl_suite.data.batches import Batches
 from nndl_suite.data.image_set import ImageSet
+from nndl_suite.models.synchronised_norms import synchronise_norms
 from nndl_suite.training.checkpoints import State
 from nndl_suite.training.loop import LoopSettings, run_loop
+from nndl_suite.training.processes import gathered, own_part, rank
 from nndl_suite.training.runs import RunFolder
 from nndl_suite.training.schedules import rate_factor
 from nndl_suite.training.seeds import derived_seed, generator_for, isolated_rng
@@ -45,27 +47,36 @@ class ArmTraining:
         fabric: Fabric,
     ) -> None:
         network = _fresh_network(architecture, recipe, splits, seed=seed)
+        synchronise_norms(network)
         network = network.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._average = None
         if recipe.ema_decay is not None:
             self._average = ModelEmaV3(network, decay=recipe.ema_decay, use_warmup=True)
         self.recipe, self._rates, self._seed, self._fabric = recipe, rates, seed, fabric
+        self._part = own_part(recipe.batch_size)
+        self._dropout = "dropout" if rank() == 0 else f"dropout of process {rank()}"
         self._num_classes = splits.train.num_classes
         self._normalisation = splits.normalisation
         self.network, self._optimiser = fabric.setup(network, make_optimiser(network, recipe.optimiser, rates))
-        self._scored = self.network if self._average is None else fabric.setup_module(self._average.module)
-        self.batches = Batches(splits.train, batch_size=recipe.batch_size, seed=seed, device=fabric.device)
+        self._scored = network if self._average is None else self._average.module
+        self.batches = Batches(
+            splits.train, batch_size=recipe.batch_size, seed=seed, device=fabric.device, part=self._part
+        )
 
     def step(self, index: int, fraction: float) -> Mapping[str, Tensor]:
         """One batch: augment, mix, learn."""
         recipe, generator = self.recipe, generator_for(self._seed, "augmentation", index)
         batch = self.batches.at(index)
         assert batch.labels is not None
-        images = augment(batch.images, recipe, generator, seed=derived_seed(self._seed, "randaugment", index))
-        images, targets = mix_of(recipe, self._num_classes, generator)(images, batch.labels)
+        seed = derived_seed(self._seed, "randaugment", index)
+        images = augment(batch.images, recipe, generator, seed=seed, part=self._part)
+        mix = mix_of(recipe, self._num_classes, generator)
+        # of the whole batch, whose images may be anybody's partners: they are bytes still
+        mixed, soft = mix(gathered(images), gathered(batch.labels))
+        images, targets = mixed[self._part.rows], soft[self._part.rows]
         for group in self._optimiser.param_groups:
             group["lr"] = self._rates.rate * rate_factor(recipe.schedule, fraction, recipe.warmup)
-        with isolated_rng(derived_seed(self._seed, "dropout", index)):
+        with isolated_rng(derived_seed(self._seed, self._dropout, index)):
             logits = self.network(resized(self._normal(images), recipe.size_at(fraction))).float()
             loss = F.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
             self._optimiser.zero_grad()
@@ -113,7 +124,7 @@ class ArmTraining:
         """Everything that is measured of trained weights; reads the test split once."""
         with self.scoring() as predict:
             return score_network(
-                predict,
+                self._logits_with_mirror if self.recipe.test_mirrored else predict,
                 train=splits.train,
                 test=splits.test,
                 batch_size=self.recipe.batch_size,
@@ -121,7 +132,11 @@ class ArmTraining:
             )
 
     def _logits(self, images: UInt8[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
-        return self._scored(self._normal(images)).float()
+        with self._fabric.autocast():
+            return self._scored(self._normal(images)).float()
+
+    def _logits_with_mirror(self, images: UInt8[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
+        return (self._logits(images) + self._logits(images.flip(-1))) / 2
 
     def _normal(self, images: UInt8[Tensor, "b 3 h w"] | Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
         return self._normalisation(images).contiguous(memory_format=torch.channels_last)

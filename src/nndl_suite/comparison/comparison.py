@@ -16,8 +16,10 @@ from nndl_suite.comparison.tuned import read_tuned
 from nndl_suite.data.batches import check_batch_size
 from nndl_suite.data.catalog import load_image_set
 from nndl_suite.errors import ConfigError
-from nndl_suite.training.fabric import Device, Precision, device_name, make_fabric
+from nndl_suite.training.environment import Spread
+from nndl_suite.training.fabric import Device, Precision, device_name, join_fabric
 from nndl_suite.training.files import Json
+from nndl_suite.training.processes import from_first, one_falls_all_fall
 from nndl_suite.training.runs import open_run
 from nndl_suite.training.watch import Watcher, ignore
 
@@ -73,6 +75,8 @@ def compare_architectures(  # noqa: PLR0913 - the public contract: each is a cho
     data_root: Path | str | None = None,
     device: Device = "auto",
     precision: Precision = "auto",
+    devices: int = 1,
+    nodes: int = 1,
     resume: bool = False,
     watch: Watcher = ignore,
 ) -> ComparisonResult:
@@ -103,7 +107,10 @@ def compare_architectures(  # noqa: PLR0913 - the public contract: each is a cho
         data_root: Where named sets lie; else `NNDL_SUITE_DATA`, else the user's cache.
         device: "auto" takes a CUDA device where there is one.
         precision: "auto" takes bf16 autocast where the hardware has it.
-        resume: Go on with the comparison in `out`, wherever it was stopped; on the CPU to the same bits.
+        devices: Processes on each machine that share every batch of a training (docs/many-processes.md).
+        nodes: Machines.
+        resume: Go on with the comparison in `out`, wherever it was stopped; on the CPU to the same bits, with as many
+            processes as one likes.
         watch: Told of progress.
 
     Raises:
@@ -122,9 +129,9 @@ def compare_architectures(  # noqa: PLR0913 - the public contract: each is a cho
     recipe = chosen.within(recipe) if chosen else recipe
     for arm in arms:
         check_sizes(arm, recipe.resolutions)
-    check_batch_size(recipe.batch_size, train)
     parts = cut(splits, fractions, batch_size=recipe.batch_size)
-    fabric = make_fabric(device, precision)
+    fabric = join_fabric(device, precision, Spread(devices, nodes))
+    check_batch_size(recipe.batch_size, train)
     shapes: Json = {arm.name: arm.shape for arm in arms}
     settings = {"arms": shapes, "epochs": epochs, **split_settings(dataset, recipe, splits, fabric)}
     asked: dict[str, Json] = {**settings, "seeds": list(seeds)}
@@ -143,9 +150,10 @@ def compare_architectures(  # noqa: PLR0913 - the public contract: each is a cho
         test_images=len(splits.test),
         tuned=chosen,
     )
-    trained = train_all(setup, splits, run, settings=settings, fabric=fabric, watch=watch)
-    with_parts = train_parts(setup, parts, run, settings=settings, fabric=fabric, watch=watch)
-    return conclude(setup, trained, with_parts, run, device=device_name(fabric))
+    with one_falls_all_fall():
+        trained = train_all(setup, splits, run, settings=settings, fabric=fabric, watch=watch)
+        with_parts = train_parts(setup, parts, run, settings=settings, fabric=fabric, watch=watch)
+        return from_first(lambda: conclude(setup, trained, with_parts, run, device=device_name(fabric)))
 
 
 def _checked(seeds: Sequence[int], epochs: int) -> tuple[int, ...]:

@@ -73,6 +73,9 @@ class Recipe:
     resolutions: tuple[tuple[float, int], ...] = ()
     """(share of the run, pixels): from when on training images are resized to which size, as in
     `((0.0, 20), (0.4, 24), (0.7, 32))`; empty leaves them as they are. Scores are always of the full size."""
+    test_mirrored: bool = False
+    """What is tested is the mean of an image's logits and its mirror's. Validation, which takes training time, is of
+    the image alone."""
     compile: bool = False
     """Compile the network with torch.compile: minutes at the start, a C++ compiler on the CPU."""
     mean: Channels | None = None

@@ -13,11 +13,12 @@ from torch.nn import functional as F
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
 
 from nndl_suite.comparison.corruptions import CORRUPTIONS
-from nndl_suite.data.batches import in_order
+from nndl_suite.data.batches import own_in_order
 from nndl_suite.data.image_set import ImageSet
 from nndl_suite.data.splits import stratified_split
 from nndl_suite.errors import RunError, TrainingError
 from nndl_suite.training.files import Json
+from nndl_suite.training.processes import everywhere, summed
 from nndl_suite.training.seeds import generator_for
 
 Predict = Callable[[UInt8[Tensor, "b 3 h w"]], Float[Tensor, "b k"]]
@@ -75,15 +76,18 @@ class ArmScore:
 def accuracy_and_loss(
     predict: Predict, images: ImageSet, *, batch_size: int, device: torch.device | str
 ) -> tuple[float, float]:
-    """Accuracy and mean cross-entropy on unaugmented images; waits for the device once."""
+    """Accuracy and mean cross-entropy on unaugmented images; waits for the device once.
+
+    Of several processes each reads its share of the batches.
+    """
     correct = torch.zeros((), dtype=torch.int64, device=device)
     loss = torch.zeros((), dtype=torch.float64, device=device)
-    for batch in in_order(images, batch_size=batch_size, device=device):
+    for batch in own_in_order(images, batch_size=batch_size, device=device):
         assert batch.labels is not None
         logits = predict(batch.images)
         correct += (logits.argmax(dim=1) == batch.labels).sum()
         loss += F.cross_entropy(logits, batch.labels, reduction="sum")
-    return correct.item() / len(images), loss.item() / len(images)
+    return summed(correct).item() / len(images), summed(loss).item() / len(images)
 
 
 @torch.no_grad()
@@ -92,20 +96,23 @@ def score_network(
 ) -> NetworkScores:
     """All scores of a trained network; the test images are read once, and corrupted as they are read.
 
+    Of several processes each reads its share of the batches.
+
     Raises:
         TrainingError: a logit is not finite.
     """
-    logits: list[Tensor] = []
+    own_logits: dict[int, Tensor] = {}
     corrupted = {name: torch.zeros((), dtype=torch.int64, device=device) for name in CORRUPTIONS}
-    for index, batch in enumerate(in_order(test, batch_size=batch_size, device=device)):
+    for batch in own_in_order(test, batch_size=batch_size, device=device):
+        index = int(batch.indices[0]) // batch_size
         assert batch.labels is not None
-        logits.append(predict(batch.images).float())
+        own_logits[index] = predict(batch.images).float()
         for name, corrupt in CORRUPTIONS.items():
             copies = corrupt(batch.images, generator_for(_SEED, name, index))
             corrupted[name] += (predict(copies).argmax(dim=1) == batch.labels).sum()
-    of_clean = torch.cat(logits)
+    of_clean = _of_all(own_logits, batch_size=batch_size, shape=(len(test), test.num_classes), device=device)
     if not of_clean.isfinite().all():
-        raise TrainingError("the trained network answers test images with numbers that are not finite")
+        raise everywhere(TrainingError("the trained network answers test images with numbers that are not finite"))
     labels = test.required_labels().to(of_clean.device)
     accuracy = (of_clean.argmax(dim=1) == labels).double().mean().item()
     seen = accuracy_and_loss(predict, _sample(train, most=len(test)), batch_size=batch_size, device=device)
@@ -116,8 +123,18 @@ def score_network(
         nll=F.cross_entropy(of_clean.double(), labels).item(),
         per_class=class_accuracies(of_clean, labels),
         train_accuracy=seen[0],
-        corruptions={name: count.item() / len(test) for name, count in corrupted.items()},
+        corruptions={name: summed(count).item() / len(test) for name, count in corrupted.items()},
     )
+
+
+def _of_all(
+    own: Mapping[int, Tensor], *, batch_size: int, shape: tuple[int, int], device: torch.device | str
+) -> Float[Tensor, "n k"]:
+    """The rows of all batches, in order, from those of one's own by their places."""
+    logits = torch.zeros(shape, device=device)
+    for place, rows in own.items():
+        logits[place * batch_size :][: len(rows)] = rows
+    return summed(logits)
 
 
 def top_accuracy(logits: Float[Tensor, "n k"], labels: Int64[Tensor, "n"]) -> float:

@@ -16,9 +16,11 @@ from nndl_suite.comparison.splits import load_splits, split_settings
 from nndl_suite.comparison.vit import VitName
 from nndl_suite.data.batches import check_batch_size
 from nndl_suite.errors import ConfigError
-from nndl_suite.training.fabric import Device, Precision, device_name, make_fabric
+from nndl_suite.training.environment import Spread
+from nndl_suite.training.fabric import Device, Precision, device_name, join_fabric
 from nndl_suite.training.files import Json, write_atomically
 from nndl_suite.training.intervals import Interval, wilson_interval
+from nndl_suite.training.processes import from_first, one_falls_all_fall
 from nndl_suite.training.runs import open_run
 from nndl_suite.training.watch import Watcher, ignore
 
@@ -51,6 +53,8 @@ def train_architecture(  # noqa: PLR0913 - each is a choice of the person who tr
     data_root: Path | str | None = None,
     device: Device = "auto",
     precision: Precision = "auto",
+    devices: int = 1,
+    nodes: int = 1,
     resume: bool = False,
     watch: Watcher = ignore,
 ) -> TrainingResult:
@@ -70,7 +74,9 @@ def train_architecture(  # noqa: PLR0913 - each is a choice of the person who tr
         data_root: Where named sets lie; else `NNDL_SUITE_DATA`, else the user's cache.
         device: "auto" takes a CUDA device where there is one.
         precision: "auto" takes bf16 autocast where the hardware has it.
-        resume: Go on with the run in `out`, on the CPU to the same bits.
+        devices: Processes on each machine that share every batch (docs/many-processes.md).
+        nodes: Machines.
+        resume: Go on with the run in `out`, on the CPU to the same bits; with as many processes as one likes.
         watch: Told of progress.
 
     Raises:
@@ -86,9 +92,9 @@ def train_architecture(  # noqa: PLR0913 - each is a choice of the person who tr
     train = splits.train
     network = resolve_arm(arm, cnn=cnn, num_classes=train.num_classes, image_size=train.image_size, match=match)
     check_sizes(network, recipe.resolutions)
-    check_batch_size(recipe.batch_size, train)
     rates = _rates(arm, recipe)
-    fabric = make_fabric(device, precision)
+    fabric = join_fabric(device, precision, Spread(devices, nodes))
+    check_batch_size(recipe.batch_size, train)
     size: dict[str, Json] = {
         "arm": network.name,
         "shape": network.shape,
@@ -98,12 +104,13 @@ def train_architecture(  # noqa: PLR0913 - each is a choice of the person who tr
     settings = size | split_settings(dataset, recipe, splits, fabric) | {"epochs": epochs, "seed": seed}
     run = open_run(out, kind="training", settings=settings, resume=resume)
     weights = run.path / _WEIGHTS
-    if (finished := run.result()) is not None:
+    if (finished := from_first(run.result)) is not None:
         score = read_arm_score(finished, run.path / "result.json")
         return _result(arm, score, len(splits.test), weights)
-    training = ArmTraining(network, rates, recipe, splits, seed=seed, fabric=fabric)
-    score = train_arm(training, splits, run, stage=arm, epochs=epochs, watch=watch)
-    write_atomically(weights, lambda part: save_file(training.scored_weights(), part))
+    with one_falls_all_fall():
+        training = ArmTraining(network, rates, recipe, splits, seed=seed, fabric=fabric)
+        score = train_arm(training, splits, run, stage=arm, epochs=epochs, watch=watch)
+        from_first(lambda: write_atomically(weights, lambda part: save_file(training.scored_weights(), part)))
     result = _result(arm, score, len(splits.test), weights)
     fields: dict[str, Json] = {
         **size,
@@ -116,7 +123,7 @@ def train_architecture(  # noqa: PLR0913 - each is a choice of the person who tr
         "weights": _WEIGHTS,
         "device": device_name(fabric),
     }
-    run.finish("training", seconds=score.seconds, seed=seed, fields=fields)
+    from_first(lambda: run.finish("training", seconds=score.seconds, seed=seed, fields=fields))
     return result
 
 

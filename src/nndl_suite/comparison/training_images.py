@@ -9,10 +9,16 @@ from nndl_suite.comparison.recipe import Recipe
 from nndl_suite.data.augmentation import crop_and_flip
 from nndl_suite.data.erasing import erase
 from nndl_suite.data.rand_augment import rand_augment
+from nndl_suite.training.processes import Part
 
 
 def augment(
-    images: UInt8[Tensor, "b 3 h w"], recipe: Recipe, generator: torch.Generator, *, seed: int
+    images: UInt8[Tensor, "b 3 h w"],
+    recipe: Recipe,
+    generator: torch.Generator,
+    *,
+    seed: int,
+    part: Part | None = None,
 ) -> UInt8[Tensor, "b 3 h w"]:
     """Everything that the recipe does to single images; they keep their size.
 
@@ -21,14 +27,19 @@ def augment(
         recipe: Says what.
         generator: On the CPU; for crops, flips and erasing.
         seed: For RandAugment, which draws from torch's global generator; that is left as it was.
+        part: Which rows of a batch the images are; None: all.
     """
-    images = crop_and_flip(images, generator, padding=recipe.crop_padding, flip=recipe.flip)
+    images = crop_and_flip(images, generator, padding=recipe.crop_padding, flip=recipe.flip, part=part)
     if recipe.randaugment_operations:
         images = rand_augment(
-            images, seed, operations=recipe.randaugment_operations, magnitude=recipe.randaugment_magnitude
+            images,
+            seed,
+            operations=recipe.randaugment_operations,
+            magnitude=recipe.randaugment_magnitude,
+            part=part,
         )
     if recipe.erasing_probability:
-        images = erase(images, generator, probability=recipe.erasing_probability)
+        images = erase(images, generator, probability=recipe.erasing_probability, part=part)
     return images
 
 

@@ -13,6 +13,7 @@ from nndl_suite.comparison.setup import Setup
 from nndl_suite.comparison.splits import Splits
 from nndl_suite.errors import TrainingError
 from nndl_suite.training.files import Json
+from nndl_suite.training.processes import from_first
 from nndl_suite.training.runs import RunFolder, open_run
 from nndl_suite.training.watch import Watcher, ignore
 
@@ -75,7 +76,7 @@ def train_all(
             settings={**settings, "name": arm.name, "seed": seed, **asdict(rates)},
             resume=True,
         )
-        if (result := arm_run.result()) is not None:
+        if (result := from_first(arm_run.result)) is not None:
             score = read_arm_score(result, arm_run.path / "result.json")
         else:
             training = ArmTraining(arm, rates, setup.recipe, splits, seed=seed, fabric=fabric)
@@ -85,10 +86,14 @@ def train_all(
             except TrainingError as error:
                 failures.append(Failure(arm=arm.name, seed=seed, reason=_told(str(error), stage)))
                 continue
-            arm_run.finish("arm", seconds=score.seconds, seed=seed, fields=arm_fields(score))
+            _finish(arm_run, score, seed)
         scores[side][seed] = score
-        logs[side].append(arm_run.metrics())
+        logs[side].append(from_first(arm_run.metrics))
     return Trained(scores=scores, logs=logs, failures=tuple(failures))
+
+
+def _finish(run: RunFolder, score: ArmScore, seed: int) -> None:
+    from_first(lambda: run.finish("arm", seconds=score.seconds, seed=seed, fields=arm_fields(score)))
 
 
 def _told(reason: str, stage: str) -> str:

@@ -15,6 +15,8 @@ from torch.nn import functional as F
 
 _PATCH = 2
 _WIDTHS = (64, 256, 512)
+WIDE = (128, 384, 512)
+"""Stages of the wider network: 10.0 M parameters at 100 classes, and twice the work."""
 _FLOOR = 5e-4
 """Added to the variances of patches, which are of normalised pixels: directions of less are noise."""
 _LOGIT_SCALE = 1 / 8
@@ -33,14 +35,14 @@ class FitsImages(Protocol):
 class WhitenedCNN(nn.Module):
     """Whitening, then three stages that halve the map: 7.4 M parameters at 100 classes, 0.44 GFLOP at 32 px."""
 
-    def __init__(self, num_classes: int) -> None:
+    def __init__(self, num_classes: int, widths: tuple[int, ...] = _WIDTHS) -> None:
         """Fresh weights from torch's global generator; the first layer is random until `fit_images` is called."""
         super().__init__()
         channels = 2 * 3 * _PATCH**2  # each component and its negative: an activation then loses neither side
         self.whiten = nn.Conv2d(3, channels, _PATCH)
         self.whiten.weight.requires_grad_(False)  # noqa: FBT003 - torch's signature
-        self.stages = nn.Sequential(*(_Stage(a, b) for a, b in pairwise((channels, *_WIDTHS))))
-        self.head = nn.Linear(2 * _WIDTHS[-1], num_classes, bias=False)
+        self.stages = nn.Sequential(*(_Stage(a, b) for a, b in pairwise((channels, *widths))))
+        self.head = nn.Linear(2 * widths[-1], num_classes, bias=False)
 
     @torch.no_grad()
     def fit_images(self, images: Float[Tensor, "b 3 h w"]) -> None:
@@ -51,7 +53,7 @@ class WhitenedCNN(nn.Module):
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
         """Logits of normalised images of any size from 16 px on."""
-        maps = self.stages(F.silu(self.whiten(images)))  # [b, 512, y, x]
+        maps = self.stages(F.silu(self.whiten(images)))  # [b, c, y, x]
         pooled = torch.cat([maps.amax(dim=(2, 3)), maps.mean(dim=(2, 3))], dim=1)
         return self.head(pooled) * _LOGIT_SCALE
 

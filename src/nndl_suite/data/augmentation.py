@@ -5,21 +5,30 @@ from jaxtyping import UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
+from nndl_suite.training.processes import Part, whole
+
 
 def crop_and_flip(
-    images: UInt8[Tensor, "b c h w"], generator: torch.Generator, *, padding: int, flip: bool
+    images: UInt8[Tensor, "b c h w"],
+    generator: torch.Generator,
+    *,
+    padding: int,
+    flip: bool,
+    part: Part | None = None,
 ) -> UInt8[Tensor, "b c h w"]:
     """A random crop of each image padded with black, mirrored by chance; one gather for the batch.
 
     Args:
         images: On any device; not written to.
-        generator: On the CPU; draws one offset and one coin an image.
+        generator: On the CPU; draws one offset and one coin for each image of the batch.
         padding: Pixels on each side.
         flip: Whether to mirror at all.
+        part: Which rows of a batch the images are; None: all.
     """
     b, _, h, w = images.shape
-    shift = torch.randint(2 * padding + 1, (2, b, 1), generator=generator)
-    mirrored = (torch.rand(b, 1, generator=generator) < 0.5) & flip
+    part = part or whole(b)
+    shift = torch.randint(2 * padding + 1, (2, part.total, 1), generator=generator)[:, part.rows]
+    mirrored = (torch.rand(part.total, 1, generator=generator)[part.rows] < 0.5) & flip
     rows = shift[0] + torch.arange(h)  # [b, h]
     columns = torch.where(mirrored, torch.arange(w).flip(0), torch.arange(w)) + shift[1]  # [b, w]
     # A blocking copy would wait for everything that the device has yet to do.

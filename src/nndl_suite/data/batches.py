@@ -9,7 +9,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from nndl_suite.data.image_set import ImageSet, ImageStore, ResidentImages
+from nndl_suite.data.windowed_shards import WindowedImages
 from nndl_suite.errors import ConfigError
+from nndl_suite.training.processes import Part, everywhere, own_part, rank, whole, world_size
 from nndl_suite.training.seeds import generator_for
 
 
@@ -24,13 +26,16 @@ class Batch:
 
 
 def check_batch_size(batch_size: int, images: ImageSet) -> None:
-    """Refuse a batch that the images cannot fill; asked before a run has a folder, the next try finds none.
+    """Refuse a batch that the images cannot fill or the processes not share.
+
+    Asked before a run has a folder, the next try finds none.
 
     Raises:
-        ConfigError: there are fewer images.
+        ConfigError: there are fewer images, or it does not divide by the processes.
     """
     if not 1 <= batch_size <= len(images):
-        raise ConfigError(f"batch_size must be in [1, {len(images)}] for {images.name}, got {batch_size}")
+        raise everywhere(ConfigError(f"batch_size must be in [1, {len(images)}] for {images.name}, got {batch_size}"))
+    own_part(batch_size)
 
 
 class Batches:
@@ -48,6 +53,7 @@ class Batches:
         seed: int,
         device: torch.device | str = "cpu",
         workers: int = 2,
+        part: Part | None = None,
     ) -> None:
         """Prepare batches of `batch_size` images; what is left over at an epoch's end is dropped.
 
@@ -57,13 +63,16 @@ class Batches:
             seed: Decides the order of every epoch.
             device: Where the batches go.
             workers: Processes that decode images kept on disk.
+            part: The rows of every batch that are given, where several processes share it; None gives all.
         """
         check_batch_size(batch_size, images)
+        self._store = images.store
         self._total, self._batch_size, self._seed = len(images), batch_size, seed
         self._device = torch.device(device)
         self._labels = None if images.labels is None else images.labels.to(self._device)
         self._pixels = images.store.pixels.to(self._device) if isinstance(images.store, ResidentImages) else None
         self._stream = _Stream(images.store, workers)
+        self._part = whole(batch_size) if part is None else part
         self._epoch, self._order = -1, torch.empty(0, dtype=torch.int64)
 
     def __len__(self) -> int:
@@ -83,13 +92,20 @@ class Batches:
     def _indices(self, step: int) -> Int64[Tensor, "b"]:
         epoch, position = divmod(step, len(self))
         if epoch != self._epoch:
-            self._order = torch.randperm(self._total, generator=generator_for(self._seed, "order", epoch))
+            self._order = _shuffled(self._store, generator_for(self._seed, "order", epoch))
             self._epoch = epoch
-        return self._order[position * self._batch_size : (position + 1) * self._batch_size]
+        return self._order[position * self._batch_size :][self._part.rows]
 
     def _rest_of_epoch(self, step: int) -> list[Int64[Tensor, "b"]]:
         end = (step // len(self) + 1) * len(self)
         return [self._indices(later) for later in range(step, end)]
+
+
+def _shuffled(store: ImageStore, generator: torch.Generator) -> Int64[Tensor, "n"]:
+    """The order of an epoch: any at all, unless the store has to read some images before others."""
+    return (
+        store.order(generator) if isinstance(store, WindowedImages) else torch.randperm(len(store), generator=generator)
+    )
 
 
 class _Stream:
@@ -126,9 +142,22 @@ def in_order(
     images: ImageSet, *, batch_size: int, device: torch.device | str = "cpu", workers: int = 2
 ) -> Iterator[Batch]:
     """Every image once, in the set's own order; the last batch may be smaller."""
-    order = torch.arange(len(images)).split(batch_size)
+    return _in_turn(images, batch_size, device, workers, first=0, every=1)
+
+
+def own_in_order(
+    images: ImageSet, *, batch_size: int, device: torch.device | str = "cpu", workers: int = 2
+) -> Iterator[Batch]:
+    """Of several processes, each gets its own of those batches in turn: all together they see every image once."""
+    return _in_turn(images, batch_size, device, workers, first=rank(), every=world_size())
+
+
+def _in_turn(
+    images: ImageSet, batch_size: int, device: torch.device | str, workers: int, *, first: int, every: int
+) -> Iterator[Batch]:
+    order = torch.arange(len(images)).split(batch_size)[first::every]
     if isinstance(images.store, ResidentImages):
-        pixels = images.store.pixels.split(batch_size)
+        pixels = images.store.pixels.split(batch_size)[first::every]
     else:
         pixels = iter(_loader(images.store, list(order), workers))
     for indices, chunk in zip(order, pixels, strict=True):

@@ -10,6 +10,7 @@ from nndl_suite.data.benchmarks import read_cifar10, read_cifar100, read_stl10, 
 from nndl_suite.data.demo_images import demo_images
 from nndl_suite.data.folders import read_folder
 from nndl_suite.data.image_set import ImageSet, fit_square, resident_set
+from nndl_suite.data.remote_shards import is_url, read_remote_shards
 from nndl_suite.data.shards import read_shards
 from nndl_suite.data.splits import Split
 from nndl_suite.errors import ConfigError, unknown_name
@@ -39,7 +40,7 @@ def load_image_set(
 
     Args:
         name: `cifar10`, `cifar100`, `stl10`, `tiny-imagenet`, `demo`, `folder:PATH`, `arrays:FILE.npz` or
-            `wds:PATH-{000..123}.tar`.
+            `wds:PATH-{000..123}.tar`, PATH on this machine or a URL (`https://…`, `s3://…`).
         split: "train", "test", or "unlabelled" for pretraining: the set's own unlabelled images where it has any,
             else its training images with the labels forgotten. Test images are in neither.
         data_root: Where named sets lie; else `NNDL_SUITE_DATA`, else the user's cache. A set that is not there is
@@ -48,7 +49,7 @@ def load_image_set(
         watch: Told of long reading.
 
     Raises:
-        ConfigError: no such name.
+        ConfigError: no such name, or a URL that holds a secret.
         DataError: the set is missing and cannot be downloaded, or a file of it is unusable.
     """
     if split not in get_args(Split):
@@ -83,6 +84,8 @@ def user_cache() -> Path:
 
 def _load(name: str, split: Split, data_root: Path | str | None, image_size: int | None, watch: Watcher) -> ImageSet:
     kind, colon, place = name.partition(":")
+    if kind == "wds" and is_url(place):
+        return read_remote_shards(place, default_data_root(data_root), split, image_size, watch)
     if colon and kind in _PREFIXED:
         return _PREFIXED[kind](Path(place).expanduser(), split, image_size, watch)
     if name in _NAMED:

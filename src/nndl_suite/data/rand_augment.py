@@ -5,6 +5,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 from torchvision.transforms import v2
 
+from nndl_suite.training.processes import Part, whole
 from nndl_suite.training.seeds import isolated_rng
 
 _GROUP = 16
@@ -12,7 +13,7 @@ _GROUP = 16
 
 
 def rand_augment(
-    images: UInt8[Tensor, "b 3 h w"], seed: int, *, operations: int, magnitude: int
+    images: UInt8[Tensor, "b 3 h w"], seed: int, *, operations: int, magnitude: int, part: Part | None = None
 ) -> UInt8[Tensor, "b 3 h w"]:
     """Each group of 16 images through operations of its own.
 
@@ -21,7 +22,17 @@ def rand_augment(
         seed: Decides all draws; torch's global generator is left as it was.
         operations: An image, >= 1.
         magnitude: In [0, 30].
+        part: Which rows of a batch the images are; None: all. Of groups that lie elsewhere one image is worked on, for
+            the draws that come after.
     """
+    part = part or whole(len(images))
     transform = v2.RandAugment(num_ops=operations, magnitude=magnitude)
+    done: list[Tensor] = []
     with isolated_rng(seed):
-        return torch.cat([transform(group) for group in images.split(_GROUP)])
+        for start in range(0, part.stop, _GROUP):
+            first, last = max(start, part.start), min(start + _GROUP, part.stop)
+            if first < last:
+                done.append(transform(images[first - part.start : last - part.start]))
+            else:
+                transform(images[:1])
+    return torch.cat(done)

@@ -8,6 +8,7 @@ import hashlib
 import json
 import zipfile
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,13 +107,19 @@ def _save(part: Path, index: ShardIndex, about: str) -> None:
 def _kept_index(shard: Path) -> ShardIndex | None:
     """The index beside a shard; None where there is none, it is not of this shard as it is now, or is damaged."""
     file = index_file(shard)
-    if not file.is_file():
-        return None
+    return read_index(file, _state(shard)) if file.is_file() else None
+
+
+def read_index(file: Path, state: Sequence[int]) -> ShardIndex | None:
+    """What an index file says; None where it is damaged, or its tar's state did not begin with `state`.
+
+    The state is a tar's bytes and time of change; of a tar that lies elsewhere the bytes alone are known.
+    """
     try:
         # a zip, whose checksums tell damage; numpy leaves a file open that is none
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
             about = json.loads(str(content["about"]))
-            if about["version"] != _VERSION or about["tar"] != _state(shard):
+            if about["version"] != _VERSION or about["tar"][: len(state)] != list(state):
                 return None
             starts, lengths, labels = (
                 np.asarray(content[name], dtype=kind)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from io import BytesIO
 from itertools import product
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import torch
 from jaxtyping import Int32, Int64, UInt8
@@ -31,8 +31,9 @@ from nndl_suite.training.watch import Step, Watcher, ignore
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+]+:")
 _DECODE_CHUNK = 256
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,16 +104,21 @@ def read_shards(place: Path, split: Split, image_size: int | None, watch: Watche
     Raises:
         DataError: a shard is missing or damaged, or holds no images, or its labels are not as they must be.
     """
-    if _URL.match(str(place)):
-        raise DataError(
-            f"wds: reads files on this machine or a mounted disk, and no URLs, got {place}; download the shards first"
-        )
-    name = f"wds:{place}"
+    tars, has_splits = find_shards(place), False
     if place.is_dir():
-        train, test = sorted(place.glob("train*.tar")), _test_shards(place)
-        if train and test:
-            return _read(name, test if split == "test" else train, image_size, watch)
-    return own_split(_read(name, find_shards(place), image_size, watch), split)
+        tars, has_splits = of_split(tars, [tar.name for tar in tars], split)
+    images = read_tars(f"wds:{place}", tars, tars[0].parent / CLASS_NAMES, image_size, watch)
+    return images if has_splits else own_split(images, split)
+
+
+def of_split(tars: list[T], names: Sequence[str], split: Split) -> tuple[list[T], bool]:
+    """Those of a folder's tars that are of a split by their names, and whether there are splits; else all of them."""
+    parts = {part: [t for t, name in zip(tars, names, strict=True) if name.startswith(part)] for part in TEST_NAMES}
+    train = [t for t, name in zip(tars, names, strict=True) if name.startswith("train")]
+    test = next((part for part in parts.values() if part), [])
+    if not train or not test:
+        return tars, False
+    return (test if split == "test" else train), True
 
 
 def index_shards(place: Path, watch: Watcher = ignore) -> int:
@@ -136,7 +142,7 @@ def find_shards(place: Path) -> list[Path]:
         DataError: there are none, or some of the numbered ones are missing.
     """
     pattern = str(place / "*.tar") if place.is_dir() else str(place)
-    named = [Path(path) for path in _expanded(pattern)]
+    named = [Path(path) for path in expanded(pattern)]
     found = [path for one in named for path in ([one] if one.is_file() else _globbed(one))]
     if not found:
         raise DataError(f"there are no shards {pattern}; wds: wants tar files, as `nndl-suite data shard` writes them")
@@ -150,7 +156,7 @@ def _globbed(pattern: Path) -> list[Path]:
     return sorted(Path(path) for path in glob.glob(str(pattern)) if not path.endswith(INDEX_SUFFIX))
 
 
-def _expanded(pattern: str) -> Iterator[str]:
+def expanded(pattern: str) -> Iterator[str]:
     """Every path that `{000..123}` and `{a,b}` stand for, in order."""
     parts = _BRACES.split(pattern)  # what stands in braces is at odd places
     yield from map("".join, product(*(_choices(part) if i % 2 else [part] for i, part in enumerate(parts))))
@@ -164,21 +170,38 @@ def _choices(braced: str) -> list[str]:
     return [f"{i:0{len(first)}d}" for i in range(int(first), int(last) + 1)]
 
 
-def _test_shards(folder: Path) -> list[Path]:
-    return next((found for name in TEST_NAMES if (found := sorted(folder.glob(f"{name}*.tar")))), [])
+def read_tars(name: str, shards: Sequence[Path], classes: Path, image_size: int | None, watch: Watcher) -> ImageSet:
+    """All images of some tars; `classes` is the file that names the classes, where it exists.
 
-
-def _read(name: str, shards: Sequence[Path], image_size: int | None, watch: Watcher) -> ImageSet:
+    Raises:
+        DataError: as `read_shards`.
+    """
     indexes: list[ShardIndex] = []
     for number, shard in enumerate(shards):
         indexes.append(shard_index(shard))
         watch(Step(stage="looking through shards", done=number + 1, total=len(shards)))
+    images = set_of(name, shards, indexes, classes, image_size)
+    store = images.store
+    assert isinstance(store, ShardImages)
+    if len(store) * 3 * store.image_size**2 > RESIDENT_BYTES:
+        return images
+    return replace(images, store=store.resident(watch))
+
+
+def set_of(
+    name: str, shards: Sequence[Path], indexes: Sequence[ShardIndex], classes: Path, image_size: int | None
+) -> ImageSet:
+    """The set that the indexes of some tars describe, nothing decoded; of the tars, the first with an image is opened.
+
+    Raises:
+        DataError: as `read_shards`.
+    """
     counts = torch.tensor([len(index.starts) for index in indexes])
     if not counts.any():
         raise DataError(
             f"no images in {len(shards)} shards of {name}; they are looked for as {', '.join(SUFFIXES)} files"
         )
-    labels, class_names = classes_of(name, indexes, shards[0].parent / CLASS_NAMES)
+    labels, class_names = classes_of(name, indexes, classes)
     store = ShardImages(
         shards=tuple(shards),
         numbers=torch.arange(len(shards), dtype=torch.int32).repeat_interleave(counts),
@@ -187,17 +210,14 @@ def _read(name: str, shards: Sequence[Path], image_size: int | None, watch: Watc
         image_size=0,
     )
     store = replace(store, image_size=image_size or _default_size(store))
-    what = "".join(f"{shard.name}:{index.digest};" for shard, index in zip(shards, indexes, strict=True))
-    images = ImageSet(
+    what = "".join(f"{index.digest};" for index in indexes)  # not the tars' names: it is the same set wherever it lies
+    return ImageSet(
         name=name,
         store=store,
         labels=labels,
         class_names=class_names,
         fingerprint=hashlib.blake2b(f"{what}{store.image_size}".encode(), digest_size=16).hexdigest(),
     )
-    if len(store) * 3 * store.image_size**2 > RESIDENT_BYTES:
-        return images
-    return replace(images, store=store.resident(watch))
 
 
 def _default_size(store: ShardImages) -> int:

@@ -59,8 +59,10 @@ from nndl_suite.nerf.surface_files import (
 from nndl_suite.nerf.trainer import TrainSettings, train_field
 from nndl_suite.nerf.write_cameras import write_colmap_text, write_transforms
 from nndl_suite.training.checkpoints import Checkpoint, State, load_newest
-from nndl_suite.training.fabric import Device
+from nndl_suite.training.environment import Spread
+from nndl_suite.training.fabric import Device, join_fabric
 from nndl_suite.training.files import Json, check_place
+from nndl_suite.training.processes import from_first, one_falls_all_fall
 from nndl_suite.training.runs import RunFolder, open_run, read_run
 from nndl_suite.training.watch import Watcher, ignore
 
@@ -107,8 +109,8 @@ class ColmapNerfReconstructor:
             video_frames: About how many frames of a video are used.
             refine_poses: "yes" lets training move its cameras a little, for poses that are off by a pixel or more. Each
                 held-out pose is then refitted on the left half of its photo, and scored on the right half alone.
-            device: "cpu", "cuda", or "auto": CUDA where the Triton kernels run (Linux, from Ampere on), else the CPU.
-                A run may change its device between sittings; bits repeat on the CPU alone.
+            device: "cuda", or "cpu", which "auto" takes: on CUDA learning is far faster, but so far shows held-out
+                photos worse. A run may change its device between sittings; bits repeat on the CPU alone.
             data_root: Where LPIPS finds its weights (see `lpips.find_lpips`); else `NNDL_SUITE_DATA`, else the user's
                 cache.
 
@@ -175,6 +177,8 @@ class ColmapNerfReconstructor:
         *,
         minutes: float | None = None,
         steps: int | None = None,
+        devices: int = 1,
+        nodes: int = 1,
         resume: bool = False,
         watch: Watcher = ignore,
     ) -> Evaluation:
@@ -183,6 +187,8 @@ class ColmapNerfReconstructor:
         Args:
             minutes: Training time, without poses and scores.
             steps: Training steps; with `minutes` too, whichever ends first. Without both, 5 minutes.
+            devices: Processes on each machine that share the rays of every step (docs/many-processes.md).
+            nodes: Machines; the run folder must be on a disk that all of them share.
             resume: Go on with the run that is in the folder; the budget it was started with need not be repeated.
             watch: Told of the progress.
 
@@ -195,21 +201,25 @@ class ColmapNerfReconstructor:
             raise ConfigError(f"minutes must be > 0, got {minutes}")
         if steps is not None and steps < 1:
             raise ConfigError(f"steps must be >= 1, got {steps}")
+        if self.device.type != "cpu" and devices * nodes > 1:
+            raise ConfigError("several processes learn a field on CPUs only; add device 'cpu', or leave out devices")
         started = time.monotonic()
+        join_fabric("cpu", "32-true", Spread(devices, nodes))
         run = self._begin(resume=resume)
-        self.estimate_poses(resume=True, watch=watch)
-        budget = settle_budget(run, minutes, steps)
-        before_training = time.monotonic() - started
-        train, test = self.split
-        photos = self._settle_frame(self._load(train, watch))
-        write_scene_file(self.out / "scene.json", self.scene, self.field_from_world, test)
-        settings, device = self._train_settings(budget, photos), self.device
-        if device.type == "cpu":
-            train_field(photos, settings, run, watch=watch)
-        else:
-            train_field_on(device, photos, gpu_settings(settings), run, watch=watch)
-        self.__dict__.pop("field", None)
-        return self._score(before_training, watch)
+        with one_falls_all_fall():
+            from_first(lambda: self.estimate_poses(resume=True, watch=watch))
+            budget = from_first(lambda: settle_budget(run, minutes, steps))
+            before_training = time.monotonic() - started
+            train, test = self.split
+            photos = self._settle_frame(self._load(train, watch))
+            from_first(lambda: write_scene_file(self.out / "scene.json", self.scene, self.field_from_world, test))
+            settings, device = self._train_settings(budget, photos), self.device
+            if device.type == "cpu":
+                train_field(photos, settings, run, watch=watch)
+            else:
+                train_field_on(device, photos, gpu_settings(settings), run, watch=watch)
+            self.__dict__.pop("field", None)
+            return from_first(lambda: self._score(before_training, watch))
 
     def evaluate(self, *, watch: Watcher = ignore) -> Evaluation:
         """Scores on the held-out photos, of the newest checkpoint; `fit` has them at hand.
@@ -442,10 +452,16 @@ class ColmapNerfReconstructor:
 
     def _settle_frame(self, photos: PosedPhotos) -> PosedPhotos:
         """Settle the run's frame, close about an object that silhouettes bound; the training photos in it."""
-        file = self.out / _FRAME_FILE
-        if not file.exists():
-            self._frame = object_frame(photos, self._frame)
-            write_frame(file, self._frame)
+
+        def settle() -> FieldFrame:
+            file = self.out / _FRAME_FILE
+            if file.exists():
+                return self._frame
+            frame = object_frame(photos, self._frame)
+            write_frame(file, frame)
+            return frame
+
+        self._frame = from_first(settle)
         poses = self.field_from_world.apply_pose(stacked_poses(self.scene, self.split[0]))
         return replace(photos, field_from_camera=poses.astype(np.float32))
 

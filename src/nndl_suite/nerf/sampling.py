@@ -49,11 +49,16 @@ def into_cube(points: Float32[np.ndarray, "n 3"], bound: float | None) -> Float3
 
 def pixel_rays(photos: PosedPhotos, pixels: Int64[np.ndarray, "r"]) -> tuple[Rays, Int64[np.ndarray, "r"]]:
     """The rays through pixels, given as rows of `photos.pixels`, and the photo that each belongs to."""
-    photo = np.searchsorted(photos.starts, pixels, side="right") - 1
+    photo = photo_of(photos, pixels)
     place = photos.direction_starts[photos.camera_of[photo]] + pixels - photos.starts[photo]
     poses = photos.field_from_camera[photo]
     directions = np.einsum("rij,rj->ri", poses[:, :, :3], photos.directions[place])
     return Rays(np.ascontiguousarray(poses[:, :, 3]), directions), photo
+
+
+def photo_of(photos: PosedPhotos, pixels: Int64[np.ndarray, "r"]) -> Int64[np.ndarray, "r"]:
+    """The photo that each pixel belongs to."""
+    return np.searchsorted(photos.starts, pixels, side="right") - 1
 
 
 Reach = tuple[float, float, float, float]

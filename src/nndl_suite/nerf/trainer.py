@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, cast
 
+import numba
 import numpy as np
 import torch
 from jaxtyping import Float32, Int64
@@ -23,9 +24,11 @@ from nndl_suite.nerf.kernels.tiles import shade_and_learn
 from nndl_suite.nerf.photos import PosedPhotos
 from nndl_suite.nerf.refinement import WARMUP_STEPS, PoseRefinement, ray_gradients
 from nndl_suite.nerf.rendering import check_samples
-from nndl_suite.nerf.sampling import Samples, pixel_rays, place_samples
+from nndl_suite.nerf.sampling import photo_of, pixel_rays, place_samples
+from nndl_suite.nerf.shared_step import Learned, of_all_rays, own_rays
 from nndl_suite.training.checkpoints import State
 from nndl_suite.training.loop import LoopSettings, run_loop
+from nndl_suite.training.processes import everywhere, world_size
 from nndl_suite.training.runs import RunFolder
 from nndl_suite.training.seeds import generator_for
 from nndl_suite.training.watch import Step, Watcher, ignore
@@ -118,7 +121,9 @@ def train_field(photos: PosedPhotos, settings: TrainSettings, run: RunFolder, *,
     watch(
         Step(stage="compiling", done=0, total=1)
     )  # about 20 s once a machine, then cached; not part of the time to train
-    small = replace(settings, samples_per_step=TILE, field=replace(settings.field, log2_rows=8))
+    if world_size() > 1:  # they share this machine's cores as torch's threads do
+        numba.set_num_threads(min(torch.get_num_threads(), numba.get_num_threads()))
+    small = replace(settings, samples_per_step=TILE * world_size(), field=replace(settings.field, log2_rows=8))
     FieldTrainer(photos, small).step(0, 0.0)
     watch(Step(stage="compiling", done=1, total=1))
     trainer = FieldTrainer(photos, settings)
@@ -168,7 +173,8 @@ class FieldTrainer:
     """A field that learns: a `Trainable` for the training loop.
 
     What a step draws is decided by the seed and the step's index alone, and every sum has a fixed order, so a run
-    that was stopped and taken up again ends with the same bits, whatever the number of threads.
+    that was stopped and taken up again ends with the same bits, whatever the number of threads. Several processes share
+    the rays of a step (`shared_step`); what they end with differs from that of one by the rounding of one sum.
     """
 
     def __init__(self, photos: PosedPhotos, settings: TrainSettings) -> None:
@@ -181,7 +187,9 @@ class FieldTrainer:
         self._log_gain = _Learned.fresh(np.zeros((len(photos.names), 3), np.float32))
         self._refinement = PoseRefinement(photos.field_from_camera) if settings.pose_rate > 0 else None
         self._grad_table = np.zeros_like(self.field.table)
-        rays, n = settings.rays, settings.rays * settings.samples
+        self._part = own_rays(settings.rays, settings.samples)
+        rays = len(self._part)
+        n = rays * settings.samples
         self._encoding, self._grad_encoding = np.empty((ENCODED, n), np.float32), np.empty((ENCODED, n), np.float32)
         self._density, self._losses = np.empty(n, np.float32), np.empty((rays, 2), np.float32)
         self._grad_gain = np.empty((rays, 3), np.float32)
@@ -195,8 +203,9 @@ class FieldTrainer:
         """
         settings, now = self.settings, self.field
         generator = generator_for(settings.seed, "rays", index)
-        pixels = draw_pixels(self._pools, settings.rays, generator)
-        jitter = torch.rand(settings.rays, settings.samples + 1, generator=generator).numpy()
+        drawn = draw_pixels(self._pools, settings.rays, generator)
+        pixels = drawn[self._part.rows]
+        jitter = torch.rand(settings.rays, settings.samples + 1, generator=generator).numpy()[self._part.rows]
         rays, photo = pixel_rays(self.photos_now(), pixels)
         target, background, through = pixel_targets(self.photos, pixels, now.settings.background)
         placed = place_samples(rays, jitter, grid=now.grid, reach=now.settings.reach, uniform=settings.uniform)
@@ -210,15 +219,23 @@ class FieldTrainer:
             (self._density, self._grad_encoding, self._grad_gain, self._losses),
             self._grad_weights,
         )
-        error, distortion = self._losses.mean(axis=0, dtype=np.float64).tolist()
-        if not math.isfinite(error):
-            raise NndlError(f"training: the loss is {error} at step {index + 1}; lower the learning rates")
-        factor = rate_factor(index, fraction, settings.last_rate)
+        moves = np.empty((len(photo), 0), np.float32)
         if self._refinement is not None:  # before the table changes
             moves = ray_gradients(now, rays, placed, self._grad_encoding)
-            rate = factor * settings.pose_rate if index >= WARMUP_STEPS else 0.0
-            self._refinement.learn(moves, photo, rate, index)
-        self._descend(placed, photo, factor, index)
+        own = Learned(
+            points=placed.points,
+            grad_encoding=self._grad_encoding,
+            density=self._density,
+            losses=self._losses.T,
+            grad_gain=self._grad_gain.T,
+            grad_pose=moves.T,
+            grad_weights=self._grad_weights.sum(axis=0),
+        )
+        learned = of_all_rays(own, self._part, settings.samples)
+        error, distortion = learned.losses.T.mean(axis=0, dtype=np.float64).tolist()
+        if not math.isfinite(error):
+            raise everywhere(NndlError(f"training: the loss is {error} at step {index + 1}; lower the learning rates"))
+        self._descend(learned, photo_of(self.photos, drawn), rate_factor(index, fraction, settings.last_rate), index)
         return {"loss": error, "psnr": -10 * math.log10(max(error, 1e-10)), "distortion": distortion}
 
     def photos_now(self) -> PosedPhotos:
@@ -227,19 +244,22 @@ class FieldTrainer:
             return self.photos
         return replace(self.photos, field_from_camera=self._refinement.poses)
 
-    def _descend(self, placed: Samples, photo: Int64[np.ndarray, "r"], factor: float, index: int) -> None:
+    def _descend(self, learned: Learned, photo: Int64[np.ndarray, "r"], factor: float, index: int) -> None:
         """One Adam step on everything, and the density grid brought up to date."""
         settings, now = self.settings, self.field
-        self._weights.descend(self._grad_weights.sum(axis=0), factor * settings.rate_nets, index)
+        if self._refinement is not None:
+            rate = factor * settings.pose_rate if index >= WARMUP_STEPS else 0.0
+            self._refinement.learn(learned.grad_pose.T, photo, rate, index)
+        self._weights.descend(learned.grad_weights, factor * settings.rate_nets, index)
         encode_backward_adam(
-            placed.points, self._grad_encoding, now.layout.cells, now.layout.starts, self._grad_table,
+            learned.points, learned.grad_encoding, now.layout.cells, now.layout.starts, self._grad_table,
             self._table.values, self._table.first, self._table.second,
             np.float32(factor * settings.rate_table), np.float32(settings.decay), index,
         )  # fmt: skip
-        splat(placed.points, self._density, now.grid, np.float32(RISE), np.float32(FALL))
+        splat(learned.points, learned.density, now.grid, np.float32(RISE), np.float32(FALL))
         if settings.exposure:
             gains = self._log_gain.values
-            grads = [np.bincount(photo, self._grad_gain[:, c], len(gains)) for c in range(3)]
+            grads = [np.bincount(photo, of_channel, len(gains)) for of_channel in learned.grad_gain]
             self._log_gain.descend(np.stack(grads, axis=1).astype(np.float32), factor * settings.rate_exposure, index)
             gains -= gains.mean(axis=0)  # else the field could darken while all gains grow
 

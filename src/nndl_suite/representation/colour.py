@@ -51,7 +51,8 @@ def shift_hue(images: Float[Tensor, "b 3 h w"], shift: Float[Tensor, "b"]) -> Fl
         torch.where(value == green, (blue - red).add_(chroma, alpha=2), (red - green).add_(chroma, alpha=4)),
     )
     sixths = sixths.div_(chroma.clamp_min(1e-12)).add_(_per_image(shift), alpha=6)  # grey has no hue; chroma 0 hides it
-    opposite = torch.tensor([3.0, 5.0, 1.0], device=images.device, dtype=images.dtype)  # cyan, magenta, yellow
+    # cyan, magenta, yellow; not `device=`: that copy waits until the device has done all that it was told before
+    opposite = torch.tensor([3.0, 5.0, 1.0], dtype=images.dtype).to(images.device, non_blocking=True)
     t = sixths - opposite[:, None, None]  # [b, 3, h, w]
     t = t.sub_(torch.round(t / 6), alpha=6).abs_()  # distance round the circle, in [0, 3]
     return torch.addcmul(value, chroma, t.neg_().add_(2).clamp_(0, 1), value=-1)

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from nndl_suite.errors import ConfigError
 from nndl_suite.training.checkpoints import State
+from nndl_suite.training.processes import average_gradients
 from nndl_suite.training.schedules import warmup_cosine
 
 LEARNING_RATE = 1e-3
@@ -40,7 +41,7 @@ class OnlineProbe:
         self._optimiser = torch.optim.Adam([self._weight, self._bias], lr=LEARNING_RATE)
 
     def step(self, features: Float[Tensor, "vb d"], labels: Int64[Tensor, "b"], fraction: float) -> dict[str, Tensor]:
-        """Learn from one batch.
+        """Learn from one batch, of which each of several processes has a part.
 
         Args:
             features: Of every view of the batch, view after view, in any precision.
@@ -55,6 +56,7 @@ class OnlineProbe:
             logits = F.linear(x, self._weight, self._bias)  # [vb, k]
             loss = F.cross_entropy(logits, y)
             loss.backward()
+        average_gradients([self._weight, self._bias])
         self._optimiser.param_groups[0]["lr"] = LEARNING_RATE * warmup_cosine(fraction, 0.0)
         self._optimiser.step()
         self._optimiser.zero_grad()

@@ -14,6 +14,9 @@ from nndl_suite.training.fabric import Device, Precision
 Choice = Literal["no", "yes"]
 _CHOICES = get_args(Choice)
 
+SPEED_ONLY = ("workers", "devices", "nodes")
+"""Settings that decide how fast a run goes and not what it learns: another sitting may have others."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PretrainConfig:
@@ -28,7 +31,7 @@ class PretrainConfig:
     steps: int | None = None
     """Instead of epochs: how many batches, whatever the size of the set."""
     batch_size: int = 512
-    """Images, not views: a step embeds at least 2 * batch_size crops."""
+    """Images, not views, of all processes together: a step embeds at least 2 * batch_size crops."""
     learning_rate: float | None = None
     """For a batch of 256 images; what runs is `peak_rate`."""
     momentum: float = 0.9
@@ -52,14 +55,19 @@ class PretrainConfig:
     seed: int = 0
     device: Device = "auto"
     precision: Precision = "auto"
+    devices: int = 1
+    """Processes on each machine that share every batch, one for each GPU (docs/many-processes.md)."""
+    nodes: int = 1
+    """Machines."""
     workers: int = 2
-    """Processes that decode images kept on disk."""
+    """Processes that decode images kept on disk, for each process that learns."""
 
     def __post_init__(self) -> None:
         for name, given, known in (("method", self.method, METHODS), ("online_probe", self.online_probe, _CHOICES)):
             if given not in known:
                 raise unknown_name(name, given, known)
-        for name, count in (("epochs", self.epochs), ("steps", self.steps)):
+        for name in ("epochs", "steps", "devices", "nodes"):
+            count: int | None = getattr(self, name)
             if count is not None and count < 1:
                 raise ConfigError(f"{name} must be >= 1, got {count}")
         if self.batch_size < 2:
@@ -77,6 +85,18 @@ class PretrainConfig:
         if self.projector_dim is not None and METHODS[self.method].labels:
             raise ConfigError(f"{self.method} has no projector; leave projector_dim out")
         METHODS[self.method].check_views(len(self.recipe.views))
+
+    def check_alone(self) -> None:
+        """Refuse several processes where one run follows another.
+
+        Raises:
+            ConfigError: they are asked for.
+        """
+        if self.devices * self.nodes > 1:
+            raise ConfigError(
+                f"each of these runs is done by one process, got devices={self.devices} and nodes={self.nodes}; "
+                "pretrain by itself what wants more"
+            )
 
     @property
     def recipe(self) -> Recipe:

@@ -18,14 +18,16 @@ from nndl_suite.representation.features import FeatureSource
 from nndl_suite.representation.methods import METHODS
 from nndl_suite.representation.methods.method import SSLMethod
 from nndl_suite.representation.online_probe import OnlineProbe
-from nndl_suite.representation.pretrain_config import PretrainConfig
+from nndl_suite.representation.pretrain_config import SPEED_ONLY, PretrainConfig
 from nndl_suite.representation.pretrain_run import PretrainRun
 from nndl_suite.representation.pretraining import Pretraining
 from nndl_suite.representation.quality_watch import QualityWatch, epochs_between_looks, quality_sample
 from nndl_suite.training.checkpoints import State
-from nndl_suite.training.fabric import make_fabric
+from nndl_suite.training.environment import Spread
+from nndl_suite.training.fabric import join_fabric
 from nndl_suite.training.files import Json
-from nndl_suite.training.loop import LoopSettings, Metrics, run_loop
+from nndl_suite.training.loop import LoopResult, LoopSettings, Metrics, run_loop
+from nndl_suite.training.processes import from_first, one_falls_all_fall, own_part
 from nndl_suite.training.runs import RunFolder, open_run
 from nndl_suite.training.seeds import isolated_rng
 from nndl_suite.training.watch import Watcher, ignore
@@ -61,7 +63,8 @@ class SSLPretrainer(PretrainConfig):
         Args:
             dataset: A data name (see `data.catalog.load_image_set`), or the images themselves.
             out: The run folder. It gets the backbone in `backbone.safetensors`.
-            resume: Go on with the run in `out`; a finished one is returned as it is.
+            resume: Go on with the run in `out`, with as many processes as one likes; a finished one is returned as it
+                is.
             data_root: Where named sets lie.
             watch: Told of progress.
 
@@ -79,24 +82,36 @@ class SSLPretrainer(PretrainConfig):
             images = load_pretraining_set(images, data_root=data_root, watch=watch)
         if METHODS[self.method].labels or self.online_probe == "yes":
             images.required_labels()
+        fabric = join_fabric(
+            self.device,
+            self.precision,
+            Spread(self.devices, self.nodes),
+            find_unused_parameters=METHODS[self.method].rests,
+        )
         check_batch_size(self.batch_size, images)
         run = open_run(out, kind="pretrain", settings=self._settings(images), resume=resume)
-        if (result := run.result()) is not None:
+        if (result := from_first(run.result)) is not None:
             return PretrainRun.from_result(run.path, result)
-        return _pretrain(self, images, run, watch)
+        with one_falls_all_fall():
+            return _pretrain(self, images, run, fabric, watch)
 
     def _settings(self, images: ImageSet) -> dict[str, Json]:
         settings: dict[str, Json] = {**asdict(self), "recipe": asdict(self.recipe)}
         settings |= {"dataset": images.name, "fingerprint": images.fingerprint}
-        del settings["workers"]  # decides the speed only
+        for name in SPEED_ONLY:
+            del settings[name]
         return settings
 
 
-def _pretrain(config: PretrainConfig, images: ImageSet, run: RunFolder, watch: Watcher) -> PretrainRun:
-    fabric = make_fabric(config.device, config.precision)
+def _pretrain(config: PretrainConfig, images: ImageSet, run: RunFolder, fabric: Fabric, watch: Watcher) -> PretrainRun:
     normalisation = measure_normalisation(images)
     batches = Batches(
-        images, batch_size=config.batch_size, seed=config.seed, device=fabric.device, workers=config.workers
+        images,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        device=fabric.device,
+        workers=config.workers,
+        part=own_part(config.batch_size),
     )
     described = METHODS[config.method]
     with isolated_rng(config.seed):
@@ -111,34 +126,39 @@ def _pretrain(config: PretrainConfig, images: ImageSet, run: RunFolder, watch: W
     loop = LoopSettings(stage="pretraining", total_steps=total, steps_per_epoch=len(batches))
     done = run_loop(_Watched(learning, quality), loop, run, watch=watch, end_of_epoch=_after_epoch(config, quality))
 
-    save_backbone(run.path / _BACKBONE_FILE, backbone, image_size=images.image_size, normalisation=normalisation)
-    last = (total - 1) // len(batches)
-    if last not in quality.looks:
-        quality.look(last)
-    (run.path / _GOOD_FILE).unlink(missing_ok=True)
-    result = run.finish(
-        "pretrain",
-        seconds=done.seconds,
-        seed=config.seed,
-        fields={
-            "method": config.method,
-            "epochs": config.epochs if config.steps is None else round(total / len(batches), 2),
-            "steps": total,
-            "images_per_second": round(done.steps * config.batch_size / done.seconds, 1),
-            "final_loss": run.metrics()[-1]["loss"],
+    def finish() -> dict[str, Json]:
+        save_backbone(run.path / _BACKBONE_FILE, backbone, image_size=images.image_size, normalisation=normalisation)
+        last = (total - 1) // len(batches)
+        if last not in quality.looks:
+            quality.look(last)
+        (run.path / _GOOD_FILE).unlink(missing_ok=True)
+        fields = _result_fields(config, images, run, fabric, done, epochs=total / len(batches))
+        looked: dict[str, Json] = {
             "effective_rank": round(quality.looks[last].effective_rank, 2),
             "quality": dict[str, Json](quality.looks[last].figures()),
             "warning": quality.warning,
-            "checkpoint": _BACKBONE_FILE,
-            "dataset": images.name,
-            "images": len(images),
-            "backbone": backbone.name,
-            "stem": backbone.stem,
-            "precision": str(fabric.strategy.precision.precision),
-            "device": fabric.device.type,
-        },
-    )
-    return PretrainRun.from_result(run.path, result)
+        }
+        described = {"backbone": backbone.name, "stem": backbone.stem}
+        return run.finish("pretrain", seconds=done.seconds, seed=config.seed, fields=fields | looked | described)
+
+    return PretrainRun.from_result(run.path, from_first(finish))
+
+
+def _result_fields(
+    config: PretrainConfig, images: ImageSet, run: RunFolder, fabric: Fabric, done: LoopResult, *, epochs: float
+) -> dict[str, Json]:
+    return {
+        "method": config.method,
+        "epochs": config.epochs if config.steps is None else round(epochs, 2),
+        "steps": done.steps,
+        "images_per_second": round(done.steps * config.batch_size / done.seconds, 1),
+        "final_loss": run.metrics()[-1]["loss"],
+        "checkpoint": _BACKBONE_FILE,
+        "dataset": images.name,
+        "images": len(images),
+        "precision": str(fabric.strategy.precision.precision),
+        "device": fabric.device.type,
+    }
 
 
 def _quality_watch(  # noqa: PLR0913 - what it looks at, and how
@@ -175,7 +195,7 @@ def _after_epoch(config: PretrainConfig, quality: QualityWatch) -> Callable[[int
             quality.stop_on_collapse()
         return figures
 
-    return look
+    return lambda epoch: from_first(lambda: look(epoch))
 
 
 class _Watched:

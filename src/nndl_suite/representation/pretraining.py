@@ -1,6 +1,7 @@
 """One method under its optimiser, step by step."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import cast
 
 import torch
@@ -9,13 +10,15 @@ from torch import Tensor
 
 from nndl_suite.data.batches import Batches
 from nndl_suite.models.normalisation import Normalisation
+from nndl_suite.models.synchronised_norms import synchronise_norms
 from nndl_suite.representation.methods import METHODS
 from nndl_suite.representation.methods.method import SSLMethod
 from nndl_suite.representation.online_probe import OnlineProbe, features_passing
 from nndl_suite.representation.optimisers import make_optimiser
 from nndl_suite.representation.pretrain_config import PretrainConfig
-from nndl_suite.representation.views import random_views
+from nndl_suite.representation.views import random_views, views_of_part
 from nndl_suite.training.checkpoints import State
+from nndl_suite.training.processes import own_part
 from nndl_suite.training.schedules import warmup_cosine
 from nndl_suite.training.seeds import derived_seed, generator_for, isolated_rng
 
@@ -37,7 +40,7 @@ class Pretraining:
         Args:
             config: How to learn.
             method: What learns; it is moved.
-            batches: Of images, with labels where the method or the online probe wants them.
+            batches: Of images, with labels where the method or the online probe wants them; each process has its part.
             normalisation: Of the images.
             fabric: Decides device and precision.
             online: Learns beside the backbone.
@@ -46,6 +49,8 @@ class Pretraining:
         self._config, self._recipe, self._peak = config, config.recipe, config.peak_rate
         self._learns_from_labels = METHODS[config.method].labels
         self._method, self._batches, self._normalisation, self._fabric = method, batches, normalisation, fabric
+        synchronise_norms(method)
+        self._part = own_part(config.batch_size)
         method.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         optimiser = make_optimiser(method, self._recipe, rate=self._peak, momentum=config.momentum)
         self._wrapped, self._optimiser = fabric.setup(method, optimiser)
@@ -74,7 +79,8 @@ class Pretraining:
 
     def _views(self, images: Tensor, index: int) -> Tensor:
         generator = generator_for(self._config.seed, "views", index, images.device)
-        views = random_views(images, self._recipe.views, generator=generator)  # [v, b, 3, h, w]
+        look = random_views if self._part.is_whole else partial(views_of_part, part=self._part)
+        views = look(images, self._recipe.views, generator=generator)  # [v, b, 3, h, w]
         flat = self._normalisation(views.flatten(0, 1)).contiguous(memory_format=torch.channels_last)
         return flat.unflatten(0, views.shape[:2])
 

@@ -10,6 +10,7 @@ from nndl_suite.data.image_set import ImageSet
 from nndl_suite.data.subsets import nested_subset, subset_size
 from nndl_suite.errors import ConfigError, unknown_name
 from nndl_suite.representation.methods import METHODS
+from nndl_suite.representation.pretrain_config import SPEED_ONLY
 from nndl_suite.representation.pretrainer import SSLPretrainer
 from nndl_suite.representation.probe import LinearProbe
 from nndl_suite.representation.scaling_curve import ScalingCurve, fit_scaling_curve
@@ -18,7 +19,7 @@ from nndl_suite.training.intervals import Interval, share_interval
 from nndl_suite.training.runs import RunFolder, open_run
 from nndl_suite.training.watch import Watcher, ignore, within
 
-_POINTS_OWN = ("seed", "workers")
+_POINTS_OWN = ("seed", *SPEED_ONLY)
 
 Budget = Literal["epochs", "steps"]
 """What stays the same for every size: passes over the subset, or optimiser steps and with them the compute."""
@@ -48,6 +49,7 @@ class ScaleConfig:
         for budget in self.fixed:
             if budget not in get_args(Budget):
                 raise unknown_name("fixed", budget, get_args(Budget))
+        self.pretraining.check_alone()
         if METHODS[self.pretraining.method].labels:
             raise ConfigError(
                 f"{self.pretraining.method} needs labels; the curve is of methods that learn without them"

@@ -15,6 +15,7 @@ from nndl_suite.representation.class_scores import Confusion, worst_confusions
 from nndl_suite.representation.embedding_map import write_map
 from nndl_suite.representation.features import load_feature_source
 from nndl_suite.representation.predictions import read_predictions
+from nndl_suite.representation.pretrain_config import SPEED_ONLY
 from nndl_suite.representation.pretrain_run import PretrainRun
 from nndl_suite.representation.probe import LinearProbe
 from nndl_suite.representation.study_plan import StudyConfig, StudyPlan, plan_study
@@ -25,7 +26,7 @@ from nndl_suite.training.files import Json
 from nndl_suite.training.runs import RunFolder, open_run
 from nndl_suite.training.watch import Watcher, ignore, within
 
-_ROWS_OWN = ("method", "seed", "workers")
+_ROWS_OWN = ("method", "seed", *SPEED_ONLY)
 _CONFUSIONS = 15
 _MAP_IMAGES = 1000
 

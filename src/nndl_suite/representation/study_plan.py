@@ -48,6 +48,7 @@ class StudyConfig:
                 raise ConfigError(f"{what} must be one or more different ones, got {list(values)}")
         if len(set(self.resolutions)) != len(self.resolutions):
             raise ConfigError(f"resolutions must be different ones, got {list(self.resolutions)}")
+        self.pretraining.check_alone()
         for method in self.methods:
             replace(self.pretraining, method=method)  # refuses what is no method, or does not fit it
             if METHODS[method].labels:

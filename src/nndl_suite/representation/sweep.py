@@ -10,6 +10,7 @@ from typing import Literal, get_args
 from nndl_suite.data.catalog import load_image_set
 from nndl_suite.errors import ConfigError, TrainingError, unknown_name
 from nndl_suite.representation.budget import planned_steps, split_for
+from nndl_suite.representation.pretrain_config import SPEED_ONLY
 from nndl_suite.representation.pretrain_run import PretrainRun
 from nndl_suite.representation.pretrainer import SSLPretrainer
 from nndl_suite.representation.probe import LinearProbe, ProbeResult
@@ -23,7 +24,7 @@ Design = Literal["product", "one-at-a-time"]
 
 VARIED = ("temperature", "projector_dim", "batch_size", "learning_rate", "augmentation")
 """Settings of `PretrainConfig` that can be swept over."""
-_ROWS_OWN = ("seed", "workers")
+_ROWS_OWN = ("seed", *SPEED_ONLY)
 _WHOLE = ("projector_dim", "batch_size")
 
 Combination = Mapping[str, float]
@@ -68,6 +69,7 @@ class SweepConfig:
     def __post_init__(self) -> None:
         if self.design not in get_args(Design):
             raise unknown_name("design", self.design, get_args(Design))
+        self.pretraining.check_alone()
         names = [vary.name for vary in self.vary]
         if not names or len(set(names)) != len(names):
             raise ConfigError(f"a sweep varies one or more different settings, got {names}")

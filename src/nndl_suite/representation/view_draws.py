@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Generator, Tensor
 
 from nndl_suite.representation.view_recipe import ViewRecipe
+from nndl_suite.training.processes import Part
 
 _CROP_TRIES = 10
 _PLACES = 4
@@ -35,11 +36,36 @@ class ViewDraws:
     """Of the blur in pixels, 0 for images that stay sharp; None where none of them is blurred."""
     solar: Bool[Tensor, "b"]
     """Which are solarised."""
+    places: int
+    """m, also where only some of the images are here, and of the ranks only theirs."""
 
     @property
     def hue_places(self) -> Int64[Tensor, "b"]:
         """How many of an image's other three colour operations come before its hue shift."""
-        return self.ranks[: len(self.hue)] * _PLACES // len(self.ranks)
+        return self.ranks[: len(self.hue)] * _PLACES // self.places
+
+    @property
+    def of_whole_batch(self) -> bool:
+        """Whether all images are here that were drawn for."""
+        return len(self.ranks) == self.places
+
+    def of(self, part: Part) -> "ViewDraws":
+        """Those of some of the images."""
+        if part.is_whole:
+            return self
+        rows = part.rows
+        return ViewDraws(
+            boxes=self.boxes[rows],
+            flips=self.flips[rows],
+            strengths=self.strengths[rows],
+            kinds=self.kinds[rows],
+            hue=self.hue[rows],
+            ranks=self.ranks[rows],
+            grey=self.grey[rows],
+            sigma=None if self.sigma is None else self.sigma[rows],
+            solar=self.solar[rows],
+            places=self.places,
+        )
 
     def by_hue_place(self) -> list[Int64[Tensor, "q"]]:
         """The images by where their hue is shifted: four groups of one size, filled up with indices past the last."""
@@ -50,9 +76,8 @@ def draw_view(count: int, size: int, recipe: ViewRecipe, generator: Generator) -
     """Draw one view of each of `count` >= 1 images of `size` pixels square, on the generator's device."""
     jitter = _happens(count, recipe.jitter, generator)[:, None]
     swings = 2 * torch.rand(count, 4, generator=generator, device=generator.device) - 1
-    reach = torch.tensor(
-        [recipe.brightness, recipe.contrast, recipe.saturation, recipe.hue], device=generator.device
-    )  # as torchvision's ColorJitter draws them
+    reach = torch.tensor([recipe.brightness, recipe.contrast, recipe.saturation, recipe.hue])  # as torchvision's
+    reach = reach.to(generator.device, non_blocking=True)  # not `device=`: that copy waits for the device
     swings = torch.where(jitter, swings * reach, 0.0)
     kinds = torch.rand(count, 3, generator=generator, device=generator.device).argsort(dim=1)
     places = _PLACES * math.ceil(count / _PLACES)
@@ -66,6 +91,7 @@ def draw_view(count: int, size: int, recipe: ViewRecipe, generator: Generator) -
         grey=_happens(count, recipe.grey, generator),
         sigma=_random_sigma(count, recipe, generator),
         solar=_happens(count, recipe.solarise, generator),
+        places=places,
     )
 
 

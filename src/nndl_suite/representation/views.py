@@ -19,6 +19,7 @@ from nndl_suite.representation.colour import blend, shift_hue, solarise, to_grey
 from nndl_suite.representation.view_draws import ViewDraws, draw_view
 from nndl_suite.representation.view_kernel import render_on_cpu
 from nndl_suite.representation.view_recipe import ViewRecipe
+from nndl_suite.training.processes import Part, whole
 
 
 def random_views(
@@ -37,6 +38,13 @@ def random_views(
         DataError: the images are not as they must be.
         ConfigError: there is no recipe.
     """
+    return views_of_part(images, recipes, whole(len(images)), generator=generator)
+
+
+def views_of_part(
+    images: UInt8[Tensor, "b 3 s s"], recipes: Sequence[ViewRecipe], part: Part, *, generator: Generator
+) -> Float[Tensor, "v b 3 s s"]:
+    """As `random_views`, of images that are a part of a batch: they look as they would among the others."""
     b, size = len(images), images.shape[-1]
     if images.dtype != torch.uint8 or images.shape != (b, 3, size, size) or not images.numel():
         raise DataError(
@@ -47,7 +55,7 @@ def random_views(
         raise ConfigError("views want at least one recipe, got none")
     views = images.new_empty((len(recipes), b, size, size, 3), dtype=torch.float32).permute(0, 1, 4, 2, 3)
     for view, recipe in zip(views, recipes, strict=True):
-        draws = draw_view(b, size, recipe, generator)
+        draws = draw_view(part.total, size, recipe, generator).of(part)
         if images.device.type == "cpu":
             render_on_cpu(images, draws, view)
         else:
@@ -61,6 +69,8 @@ def render(pixels: Float[Tensor, "b 3 s s"], draws: ViewDraws) -> Float[Tensor, 
     The hue shift costs more than all the rest, so it is done once, on those images at a time that have it in the same
     place among the other operations.
     """
+    if not draws.of_whole_batch:
+        return _render_part(pixels, draws)
     rendered: list[Tensor] = []
     for place, group in enumerate(draws.by_hue_place()):
         chosen = group.clamp(
@@ -72,6 +82,27 @@ def render(pixels: Float[Tensor, "b 3 s s"], draws: ViewDraws) -> Float[Tensor, 
             view = blur(view, draws.sigma[chosen].to(pixels.dtype))
         rendered.append(solarise(view, draws.solar[chosen]))
     return torch.cat(rendered)[draws.ranks[: len(pixels)]]
+
+
+def _render_part(pixels: Float[Tensor, "b 3 s s"], draws: ViewDraws) -> Float[Tensor, "b 3 s s"]:
+    """As `render`, of a part of a batch, in which no place of the hue shift has a known number of images.
+
+    All have their hue shifted at once; what comes before it and what comes after are rounds of their own, in which the
+    other images' operations have a strength of 1 and change nothing.
+    """
+    view = crop_and_flip(pixels, draws.boxes, draws.flips)
+    strengths, place = draws.strengths.to(view.dtype), draws.hue_places
+    for after in (False, True):
+        if after:
+            view = shift_hue(view, draws.hue.to(view.dtype))
+        for i in range(3):
+            strength = torch.where((place <= i) == after, strengths[:, i], 1.0)
+            kind = draws.kinds[:, i]
+            view = blend(view, strength, contrast=kind == 1, saturation=kind == 2)
+    view = to_grey(view, draws.grey)
+    if draws.sigma is not None:
+        view = blur(view, draws.sigma.to(pixels.dtype))
+    return solarise(view, draws.solar)
 
 
 def crop_and_flip(

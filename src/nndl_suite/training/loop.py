@@ -13,7 +13,9 @@ from typing import Protocol
 from torch import Tensor
 
 from nndl_suite.errors import ConfigError, Interrupted, TrainingError
+from nndl_suite.training.agreement import Agreement
 from nndl_suite.training.checkpoints import Checkpoint, State, load_newest, save_checkpoint
+from nndl_suite.training.processes import averaged, everywhere, from_first, is_first
 from nndl_suite.training.runs import RunFolder
 from nndl_suite.training.stopping import stop_requests
 from nndl_suite.training.watch import Step, Watcher, ignore
@@ -89,6 +91,9 @@ def run_loop(
 
     Ctrl-C or SIGTERM ends the run after the step at hand, with a checkpoint; a second Ctrl-C ends it at once.
 
+    Of several processes each does this. The first logs, saves and tells the watcher, and what it found in the run
+    folder is where all begin; they agree on when to stop, wherever the wish came from.
+
     Args:
         trainable: What learns.
         settings: How long, and how often to log and save.
@@ -104,34 +109,45 @@ def run_loop(
     start = saved_at = told_at = time.monotonic()
     seconds = before
     figures: dict[str, float] = {}
+    agreement = Agreement()
+
+    def save() -> None:
+        save_checkpoint(run.checkpoints, Checkpoint(step=index, seconds=seconds, state=trainable.state()))
+
     with stop_requests() as stop:
         while index < settings.total_steps and seconds < (settings.max_seconds or math.inf):
             metrics = trainable.step(index, _fraction(index, seconds, settings))
             index += 1
             epoch_ends = settings.steps_per_epoch is not None and index % settings.steps_per_epoch == 0
             if epoch_ends or index % settings.log_every == 0 or index == settings.total_steps:
-                figures = {name: float(value) for name, value in metrics.items()}
+                figures = averaged(metrics)
                 if epoch_ends and end_of_epoch is not None and settings.steps_per_epoch is not None:
                     figures |= end_of_epoch(index // settings.steps_per_epoch - 1)
                 _check_finite(figures, index, settings.stage)
                 run.log({"step": index, "seconds": round(before + time.monotonic() - start, 3), **figures})
-            seconds = before + time.monotonic() - start
-            if index < settings.total_steps and time.monotonic() - told_at >= _TELL_SECONDS:
-                watch(_progress(index, seconds, settings, figures))
+            clock = before + time.monotonic() - start
+            if is_first() and index < settings.total_steps and time.monotonic() - told_at >= _TELL_SECONDS:
+                watch(_progress(index, clock, settings, figures))
                 told_at = time.monotonic()
-            if stop.is_set() or time.monotonic() - saved_at >= settings.checkpoint_seconds:
-                _check_finite({name: float(value) for name, value in metrics.items()}, index, settings.stage)
-                save_checkpoint(run.checkpoints, Checkpoint(step=index, seconds=seconds, state=trainable.state()))
+            saves = time.monotonic() - saved_at >= settings.checkpoint_seconds
+            stops, saves, seconds = agreement.of(index, stops=stop.is_set(), saves=saves, seconds=clock)
+            if stops or saves:
+                _check_finite(averaged(metrics), index, settings.stage)
+                from_first(save)
                 saved_at = time.monotonic()
-            if stop.is_set():
-                raise Interrupted(f"stopped after step {index} of {settings.total_steps}; --resume goes on from there")
-    save_checkpoint(run.checkpoints, Checkpoint(step=index, seconds=seconds, state=trainable.state()))
-    watch(Step(stage=settings.stage, done=1, total=1, metrics=figures))
+            if stops:
+                raise everywhere(
+                    Interrupted(f"stopped after step {index} of {settings.total_steps}; --resume goes on from there")
+                )
+    seconds = agreement.at_the_end(seconds)
+    from_first(save)
+    if is_first():
+        watch(Step(stage=settings.stage, done=1, total=1, metrics=figures))
     return LoopResult(steps=index, seconds=seconds)
 
 
 def _resume(trainable: Trainable, run: RunFolder) -> tuple[int, float]:
-    checkpoint = load_newest(run.checkpoints)
+    checkpoint = from_first(lambda: load_newest(run.checkpoints))
     if checkpoint is None:
         return 0, 0.0
     trainable.load_state(checkpoint.state)
@@ -148,8 +164,11 @@ def _check_finite(figures: Mapping[str, float], index: int, stage: str) -> None:
     rate = f" and rate {figures['learning_rate']:.3g}" if "learning_rate" in figures else ""
     for name, value in figures.items():
         if not math.isfinite(value):
-            raise TrainingError(
-                f"{stage}: {name} is {value} at step {index}{rate}; lower the learning rate, or use --precision 32-true"
+            raise everywhere(
+                TrainingError(
+                    f"{stage}: {name} is {value} at step {index}{rate}; "
+                    "lower the learning rate, or use --precision 32-true"
+                )
             )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from nndl_suite.errors import RunError
 from nndl_suite.training.files import Json, read_json, write_json
+from nndl_suite.training.processes import from_first, is_first
 
 _PACKAGES = ("nndl-suite", "torch", "torchvision", "timm", "lightly", "numba", "pycolmap")
 
@@ -35,7 +36,9 @@ class RunFolder:
         return read_json(file) if file.exists() else None
 
     def log(self, record: Mapping[str, float | int | str]) -> None:
-        """Append one line to `metrics.jsonl`."""
+        """Append one line to `metrics.jsonl`; of several processes only the first does."""
+        if not is_first():
+            return
         with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
@@ -61,6 +64,8 @@ class RunFolder:
 def open_run(path: Path | str, *, kind: str, settings: Mapping[str, Json], resume: bool) -> RunFolder:
     """Start a run in a new or empty folder, or go on with the one that is there.
 
+    Of several processes the first does it, and the others take the folder as it is then.
+
     Args:
         path: The run folder; made if missing.
         kind: What sort of run it is, as in `result.json`.
@@ -71,7 +76,10 @@ def open_run(path: Path | str, *, kind: str, settings: Mapping[str, Json], resum
         RunError: the folder holds a run and `resume` is off, holds another kind of run or other settings, or holds
             other files.
     """
-    run = RunFolder(Path(path))
+    return from_first(lambda: _open(RunFolder(Path(path)), kind, settings, resume=resume))
+
+
+def _open(run: RunFolder, kind: str, settings: Mapping[str, Json], *, resume: bool) -> RunFolder:
     if run.path.is_file():
         raise RunError(f"{run.path} is a file; --out wants the name of a new folder")
     if (run.path / "config.json").exists():

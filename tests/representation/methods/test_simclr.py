@@ -7,8 +7,10 @@ import torch
 from bare_methods import bare
 from hypothesis import given
 from hypothesis import strategies as st
+from lightly.loss import NTXentLoss
 
 from nndl_suite.representation.methods.method import SSLMethod
+from nndl_suite.representation.methods.simclr import nt_xent
 
 
 def _loss_by_formula(z: torch.Tensor, temperature: float) -> float:
@@ -48,6 +50,15 @@ def test_views_swap_and_scale_is_nothing():
     method, views = _bare(0.5), torch.randn(2, 5, 3, 2, 2)
     torch.testing.assert_close(method(views), method(views.flip(0)))
     torch.testing.assert_close(method(views), method(views * 7))
+
+
+@pytest.mark.parametrize("temperature", [0.1, 0.5])
+def test_gradients_are_those_of_lightly(temperature):
+    views = torch.randn(2, 9, 16, dtype=torch.float64)
+    ours, theirs = views.clone().requires_grad_(), views.clone().requires_grad_()
+    nt_xent(*ours, temperature).backward()
+    NTXentLoss(temperature)(*theirs).backward()
+    torch.testing.assert_close(ours.grad, theirs.grad)
 
 
 def test_similarities_are_float32_under_autocast():

@@ -84,4 +84,5 @@ METHOD = Method(
         optimiser="lars", learning_rate=0.3, weight_decay=1e-6, views=ASYMMETRIC, projector_dim=2048, temperature=0.1
     ),
     exact_views=None,
+    rests=True,
 )

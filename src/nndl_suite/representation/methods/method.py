@@ -91,6 +91,8 @@ class Method:
     """How many views it takes; None: any number, but two at least where there are no labels."""
     labels: bool = False
     """Whether it learns from labels."""
+    rests: bool = False
+    """Whether some weights take no gradient for a part of the run, which data-parallel training must know."""
 
     def check_views(self, count: int) -> None:
         """Refuse a number of views that it cannot take.

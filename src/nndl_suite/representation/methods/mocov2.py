@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nndl_suite.models.backbones import Backbone
+from nndl_suite.representation.methods.gathering import gathered
 from nndl_suite.representation.methods.method import SYMMETRIC, Method, Recipe, SSLMethod
 from nndl_suite.representation.methods.queue import EmbeddingQueue
 from nndl_suite.representation.methods.teacher import follow, teacher_of
@@ -44,7 +45,7 @@ class MoCoV2(SSLMethod):
             logits = torch.cat([positives, negatives], dim=1) / self.temperature
             loss = F.cross_entropy(logits, torch.zeros(len(q), dtype=torch.int64, device=q.device))
             if torch.is_grad_enabled():
-                self.queue.push(k)
+                self.queue.push(torch.cat([gathered(first), gathered(second)]))
             return loss
 
     def after_step(self, fraction: float) -> None:

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from nndl_suite.models.backbones import Backbone
 from nndl_suite.representation.methods.contrast import info_nce
+from nndl_suite.representation.methods.gathering import gathered
 from nndl_suite.representation.methods.method import ASYMMETRIC, Method, Recipe, SSLMethod
 from nndl_suite.representation.methods.queue import EmbeddingQueue
 
@@ -39,7 +40,7 @@ class NNCLR(SSLMethod):
             p1, p2 = predictions.float().chunk(2)
             loss = (info_nce(first, p2, self.temperature) + info_nce(second, p1, self.temperature)) / 2
             if torch.is_grad_enabled():
-                self.queue.push(unit.chunk(2)[0])  # one view of each image, as in the paper
+                self.queue.push(gathered(unit.chunk(2)[0]))  # one view of each image, as in the paper
             return loss
 
     @torch.no_grad()

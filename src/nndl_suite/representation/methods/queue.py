@@ -5,8 +5,6 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nndl_suite.representation.methods.gathering import gathered
-
 
 class EmbeddingQueue(nn.Module):
     """The newest rows, unit length, first in, first out; part of `state_dict`, so that a resumed run has them."""
@@ -22,8 +20,8 @@ class EmbeddingQueue(nn.Module):
 
     @torch.no_grad()
     def push(self, rows: Float[Tensor, "b d"]) -> None:
-        """Take in the rows of all processes for the oldest ones; of more than the queue holds, the last."""
-        newest = gathered(rows)[-len(self.rows) :]
+        """Take in rows, which are to be those of all processes, for the oldest; of more than it holds, the last."""
+        newest = rows[-len(self.rows) :]
         places = (self.next + torch.arange(len(newest), device=newest.device)) % len(self.rows)
         self.rows[places] = newest.to(self.rows.dtype)
         self.next.add_(len(newest)).remainder_(len(self.rows))

@@ -45,4 +45,5 @@ METHOD = Method(
         optimiser="lars", learning_rate=0.6, weight_decay=1e-6, views=SYMMETRIC, projector_dim=2048, temperature=0.1
     ),
     exact_views=None,
+    rests=True,
 )
