@@ -495,10 +495,11 @@ def test_a_single_training_shows_accuracy_over_time(tmp_path):
         "test_accuracy": 0.6123,
         "test_accuracy_ci95": [0.6, 0.62],
         "images_per_second": 540.4,
+        "recipe": {"test_mirrored": True},
     }
     run.finish("training", seconds=1200, seed=0, fields=fields)
     _, page = _page([run.path], tmp_path)
-    for expected in ("61.23 %", "60.00 to 62.00 %", "7,420,600", "540", "20.0 min"):
+    for expected in ("61.23 %", "60.00 to 62.00 %", "7,420,600", "540", "20.0 min", "its mirror's"):
         assert expected in page.text, expected
 
 

@@ -150,8 +150,9 @@ def _comparison(result: dict[str, Any]) -> _Facts:
 
 def _training(result: dict[str, Any]) -> _Facts:
     chosen = ", ".join(f"{name} {_number(value)}" for name, value in result["chosen"].items())
+    tested = "test accuracy, with mirrors" if result["recipe"].get("test_mirrored") else "test accuracy"
     return f"{result['arm']} on {result['dataset']}", [
-        ["test accuracy", f"{result['test_accuracy']:.2%}  {_interval(result['test_accuracy_ci95'])}"],
+        [tested, f"{result['test_accuracy']:.2%}  {_interval(result['test_accuracy_ci95'])}"],
         ["on training images", f"{result['train_accuracy']:.2%}"],
         ["parameters", f"{result['parameters']:,}"],
         ["epochs", str(result["epochs"])],
