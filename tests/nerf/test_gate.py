@@ -29,7 +29,7 @@ def judged(gate, path="/", **headers):
 
 
 class TestPaths:
-    @pytest.mark.parametrize("path", ["/", "/index.html", "/assets/index-9c.js", "/assets/a_b/font.v2.woff2", "/x.js?v=1"])
+    @pytest.mark.parametrize("path", ["/", "/index.html", "/assets/i-9c.js", "/assets/a_b/font.v2.woff2", "/x.js?v=1"])
     def test_files_of_the_page(self, path):
         assert judged(OPEN, path) == (200, path.partition("?")[0])
 
@@ -65,8 +65,8 @@ class TestPaths:
 class TestSecrets:
     @pytest.mark.parametrize(
         "path",
-        ["/", "", "/index.html", "/0123456789abcdeF/", "/0123456789abcde/", "/0123456789abcdef0/", "//0123456789abcdef/",
-         "/x/0123456789abcdef/", "/?0123456789abcdef/", "/?token=0123456789abcdef", "/ü/", "/%30123456789abcdef/"],
+        ["/", "", "/index.html", "/0123456789abcdeF/", "/0123456789abcde/", "/0123456789abcdef0/",
+         "//0123456789abcdef/", "/x/0123456789abcdef/", "/?0123456789abcdef/", "/?token=0123456789abcdef", "/ü/", "/%30123456789abcdef/"],
     )  # fmt: skip
     def test_without_the_secret_nobody_sees_anything(self, path):
         assert judged(CLOSED, path) == (403, "")
@@ -95,11 +95,11 @@ class TestOtherWebsites:
         assert judged(OPEN, Host=host)[0] == 200
         assert judged(OPEN, Host=host, Origin=f"http://{host}", Upgrade="websocket")[0] == 200
 
-    @pytest.mark.parametrize("host", ["evil.example", "evil.example:7007", "127.0.0.1.evil.example", "", "[", "0.0.0.0"])
+    @pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.com", "", "[", "0.0.0.0"])
     def test_a_name_that_was_led_here(self, host):
         assert judged(OPEN, Host=host)[0] == 403
 
-    @pytest.mark.parametrize("origin", ["https://evil.example", "null", "", "http://127.0.0.1:8080", "http://localhost:7007"])
+    @pytest.mark.parametrize("origin", ["https://evil.com", "null", "", "http://127.0.0.1:80", "http://localhost:7007"])
     @pytest.mark.parametrize("upgrade", [{}, {"Upgrade": "websocket"}])
     def test_another_website(self, origin, upgrade):
         assert judged(OPEN, Origin=origin, **upgrade)[0] == 403
@@ -117,7 +117,9 @@ async def _served(gate, ask):
 
     def page(_connection, request):
         seen.append(request.path)
-        return None if request.headers.get("Upgrade") else Response(200, "OK", Headers({"Content-Length": "4"}), b"page")
+        if request.headers.get("Upgrade"):
+            return None
+        return Response(200, "OK", Headers({"Content-Length": "4"}), b"page")
 
     async def echo(connection):
         await connection.send("hello")

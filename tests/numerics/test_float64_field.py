@@ -1,7 +1,7 @@
 """One step of the radiance field's trainers beside the reference kernels in float64.
 
-Where samples fall is taken from the trainer, which draws them from its density grid and takes no gradient of it. All
-else is computed again: rays, points, encoding, nets, compositing, losses, gradients, Adam, exposures, cameras, the grid.
+Where samples fall is taken from the trainer, which draws them from its density grid and takes no gradient of it.
+All else is computed again: rays, points, encoding, nets, compositing, losses, gradients, Adam, exposures, cameras, grid.
 """
 
 import numpy as np
@@ -21,8 +21,8 @@ STEP = WARMUP_STEPS
 """Of which cameras begin to move."""
 LOSS = 1e-5
 GRADIENT = {"table": 1e-2, "weights": 1e-4, "log_gain": 1e-4, "poses": 3e-2}
-"""Of the gradient's norm. Rounding puts a unit of the nets to rest, or a sample beyond the wall of a fine cell, where the
-slope is another: the rows about it, and its camera, see that."""
+"""Of the gradient's norm. Rounding puts a unit of the nets to rest, or a sample beyond the wall of a fine cell, where
+the slope is another: the rows about it, and its camera, see that."""
 MOVED = 1e-5
 BETA1, BETA2, EPSILON = 0.9, 0.99, 1e-15
 
@@ -100,7 +100,8 @@ def test_a_step(make):
     assert float(figures["distortion"]) == pytest.approx(spread, rel=LOSS)
     moments, after = of_state(trainer.state(), moments=True), of_state(trainer.state(), moments=False)
     factor = rate_factor(STEP, 0.25, settings.last_rate)
-    rates = {"table": settings.rate_table, "weights": settings.rate_nets, "log_gain": settings.rate_exposure, "poses": 1e-3}
+    rates = {"table": settings.rate_table, "weights": settings.rate_nets, "poses": settings.pose_rate}
+    rates["log_gain"] = settings.rate_exposure
     for name, gradient in gradients.items():
         first, second = moments[name]
         found = first / (1 - BETA1)

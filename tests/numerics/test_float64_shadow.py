@@ -1,8 +1,8 @@
 """One step of every trainer beside the same step in float64: gradients, what moves, and running statistics.
 
-The shadow gets the same batch. Its gradients must be those of the trainer to `GRADIENT` (of the norm of all of them);
-then it takes the trainer's gradients, so that an Adam that divides noise by noise does not hide a wrong update, and must
-end where the trainer does to `MOVED` (of the way that was gone).
+The shadow gets the same batch. Its gradients must be those of the trainer to `GRADIENT` (of the norm of all of
+them); then it takes the trainer's gradients, so that an Adam that divides noise by noise does not hide a wrong update,
+and must end where the trainer does to `MOVED` (of the way that was gone).
 """
 
 import copy

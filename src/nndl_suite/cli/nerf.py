@@ -250,7 +250,8 @@ def view(
         int, typer.Option("--port", help="The first free one from here on is taken.", min=1, max=65535)
     ] = 7007,
     host: Annotated[
-        str, typer.Option("--host", help="Address to listen on; 0.0.0.0 lets others in, who need the secret in the printed link.")
+        str,
+        typer.Option("--host", help="Address to listen on; 0.0.0.0 lets others in, by the secret in the printed link."),
     ] = "127.0.0.1",
     device: DeviceName = "auto",
 ) -> None:

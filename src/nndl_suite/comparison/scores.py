@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 from functools import partial
+from pathlib import Path
 from statistics import fmean
 from typing import cast
 

@@ -105,7 +105,9 @@ def check_redirect(url: str, led_to: str) -> None:
         DataError: https led to http.
     """
     if url.startswith("https:") and not led_to.startswith("https:"):
-        raise DataError(f"{shown(url)} is redirected to {shown(led_to)}, which is not encrypted; name that if you mean it")
+        raise DataError(
+            f"{shown(url)} is redirected to {shown(led_to)}, which is not encrypted; name that if you mean it"
+        )
 
 
 def _hex(digest: str | bytes | bytearray) -> str:

@@ -22,9 +22,9 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
-import websockets.asyncio.server
-from websockets.datastructures import Headers
-from websockets.http11 import Request, Response
+import websockets.asyncio.server  # pyright: ignore[reportMissingImports] - comes with viser, an extra
+from websockets.datastructures import Headers  # pyright: ignore[reportMissingImports]
+from websockets.http11 import Request, Response  # pyright: ignore[reportMissingImports]
 
 from nndl_suite.errors import ConfigError
 

@@ -16,7 +16,6 @@ from scipy.spatial.transform import Rotation
 
 from nndl_suite.errors import CaptureError, ConfigError
 from nndl_suite.nerf.arrays import PhotoArrays
-from nndl_suite.nerf.gate import gate_for, guarding
 from nndl_suite.nerf.live import Detail, LiveView, Look, Picture
 from nndl_suite.nerf.path import orbit
 from nndl_suite.nerf.reconstructor import ColmapNerfReconstructor
@@ -26,6 +25,8 @@ from nndl_suite.training.watch import Watcher, ignore
 
 try:
     import viser  # pyright: ignore[reportMissingImports] - an extra, so type checks also run without it
+
+    from nndl_suite.nerf.gate import gate_for, guarding  # needs websockets, which comes with viser
 except ImportError as error:
     raise ConfigError('the viewer needs viser, which is not installed: pip install "nndl-suite[viewer]"') from error
 
