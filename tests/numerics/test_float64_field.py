@@ -1,7 +1,8 @@
 """One step of the radiance field's trainers beside the reference kernels in float64.
 
 Where samples fall is taken from the trainer, which draws them from its density grid and takes no gradient of it.
-All else is computed again: rays, points, encoding, nets, compositing, losses, gradients, Adam, exposures, cameras, grid.
+All else is computed again: rays, points, encoding, nets, compositing, losses, gradients, Adam, exposures, cameras, and
+the grid.
 """
 
 import numpy as np
