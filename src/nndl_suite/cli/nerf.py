@@ -250,7 +250,8 @@ def view(
         int, typer.Option("--port", help="The first free one from here on is taken.", min=1, max=65535)
     ] = 7007,
     host: Annotated[
-        str, typer.Option("--host", help="Address to listen on; 0.0.0.0 lets the whole network in, without a password.")
+        str,
+        typer.Option("--host", help="Address to listen on; 0.0.0.0 lets others in, by the secret in the printed link."),
     ] = "127.0.0.1",
     device: DeviceName = "auto",
 ) -> None:
@@ -266,9 +267,10 @@ def view(
     with progress() as watch:
         viewer = Viewer(scan, host=host, port=port, watch=watch)
     say(f"look at {viewer.address} (Ctrl-C ends it)")
-    say(
-        f"from another computer: ssh -L {viewer.port}:127.0.0.1:{viewer.port} THIS-MACHINE, then http://127.0.0.1:{viewer.port}"
-    )
+    if viewer.lets_others_in:
+        say("from another computer: the same with this machine's name in it; whoever has the whole link is let in")
+    else:
+        say(f"from another computer: ssh -L {viewer.port}:127.0.0.1:{viewer.port} THIS-MACHINE, then {viewer.address}")
     try:
         viewer.wait()
     except KeyboardInterrupt:
