@@ -34,7 +34,27 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         self.answer(body=True)
 
-    def answer(self, body):
+    def misbehaves(self, what):
+        """Whether that was the answer."""
+        if what == "hang":
+            self.server.waits.wait(10)
+            self.close_connection = True
+        elif isinstance(what, str) and "://" in what:
+            self.send_response(302)
+            self.send_header("Location", what)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+        elif what == "endless":
+            self.send_response(200)
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                while True:
+                    self.wfile.write(bytes(2**16))
+        else:
+            return False
+        return True
+
+    def answer(self, body):  # noqa: C901 - one answer, with every trouble that a server can make
         server, file = self.server, self.server.folder / self.path.strip("/")
         if server.offline:
             self.close_connection = True
@@ -52,22 +72,8 @@ class Handler(BaseHTTPRequestHandler):
         payload = b"" if status >= 400 else content[start:end]
         if what == "short":
             payload = payload[:-100]
-        if what == "hang":
-            server.waits.wait(10)
-            self.close_connection = True
+        if what and self.misbehaves(what):
             return
-        if isinstance(what, str) and "://" in what:
-            self.send_response(302)
-            self.send_header("Location", what)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        if what == "endless":
-            self.send_response(200)
-            self.end_headers()
-            with contextlib.suppress(OSError):
-                while True:
-                    self.wfile.write(bytes(2**16))
         self.send_response(status)
         self.send_header("Content-Length", str(len(payload)))
         if asked and status == 206:

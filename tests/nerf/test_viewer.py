@@ -168,6 +168,7 @@ def test_thumbnails_are_small_and_angles_those_of_the_photos(scan: ColmapNerfRec
 
 def test_who_connects_gets_the_scene_and_ever_sharper_pictures(viewer: Viewer):
     """A page's first words, as viser's own client says them: its camera; then the pictures come by themselves."""
+
     async def talk() -> tuple[set[str], list[tuple[int, int]]]:
         heard: set[str] = set()
         sizes: list[tuple[int, int]] = []

@@ -59,16 +59,19 @@ def test_a_rate_of_almost_nothing_learns_almost_nothing(name, make):
             assert torch.equal(training.state()["field"][key], fresh.state()["field"][key])
 
 
+def _what_is_said(training, run):
+    try:
+        run_loop(training, LoopSettings(stage="learning", total_steps=4, checkpoint_seconds=0), run)
+    except TrainingError as error:
+        return str(error)
+
+
 @pytest.mark.parametrize(("name", "make"), [pytest.param(*each, id=each[0]) for each in trainings(HUGE)])
 def test_a_rate_beyond_all_reason_ends_in_numbers_or_in_one_sentence(name, make, tmp_path):
     (tmp_path / "checkpoints").mkdir()
     run = RunFolder(tmp_path)
-    try:
-        run_loop(make(), LoopSettings(stage="learning", total_steps=4, checkpoint_seconds=0), run)
-    except TrainingError as error:
-        assert "at step" in str(error)
-        assert "lower the learning rate" in str(error)
-        assert "\n" not in str(error)
+    told = _what_is_said(make(), run)
+    assert told is None or ("at step" in told and "lower the learning rate" in told and "\n" not in told)
     kept = load_newest(run.checkpoints)
     assert kept is None or not broken_tensors(kept.state)
 
@@ -150,7 +153,8 @@ def test_a_place_that_is_no_number_does_not_lead_out_of_the_table():
     field = reconstruction().field
     points = np.full((5, 3), np.nan, np.float32)
     points[1], points[2], points[3] = np.inf, -np.inf, 1e38
-    density, rgb = field.query(points, np.tile(np.array([[0, 0, 1]], np.float32), (5, 1)))
+    with np.errstate(over="ignore", invalid="ignore"):
+        density, rgb = field.query(points, np.tile(np.array([[0, 0, 1]], np.float32), (5, 1)))
     assert density.shape == (5,)
     assert rgb.shape == (5, 3)
 
@@ -165,5 +169,3 @@ def test_a_black_photo_and_a_white_one_are_learned():
             figures = trainer.step(index, index / 30)
         assert np.isfinite(list(figures.values())).all()
         assert not broken_tensors(trainer.state())
-
-

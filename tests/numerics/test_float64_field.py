@@ -60,7 +60,13 @@ def shadow_of(trainer, drawn, edges):
     (error + settings.spread * spread + settings.fog * fog).sum().backward()
     by_camera = np.stack([np.bincount(photo, column, len(photos.names)) for column in moves.grad.numpy().T], axis=1)
     gradients = {"table": table.grad, "weights": weights.grad, "log_gain": log_gain.grad, "poses": by_camera}
-    return float(error.mean()), float(spread.mean()), gradients, cube.detach().numpy(), density.detach().numpy().ravel()
+    return (
+        error.detach().mean().item(),
+        spread.detach().mean().item(),
+        gradients,
+        cube.detach().numpy(),
+        density.detach().numpy().ravel(),
+    )
 
 
 def trainer_photos(trainer):
@@ -68,7 +74,7 @@ def trainer_photos(trainer):
 
 
 def trainer_field(trainer):
-    return {name: np.array(value) for name, value in trainer.state()["field"].items() if name != "settings"}
+    return {name: value.numpy().copy() for name, value in trainer.state()["field"].items() if name != "settings"}
 
 
 def of_state(state, moments):
@@ -76,7 +82,7 @@ def of_state(state, moments):
     firsts = {name: (state["moments"][name][0], state["moments"][name][1]) for name in values}
     values["poses"], firsts["poses"] = state["poses"]["moves"], (state["poses"]["first"], state["poses"]["second"])
     chosen = firsts if moments else {name: (value,) for name, value in values.items()}
-    return {name: tuple(np.array(one, np.float64) for one in some) for name, some in chosen.items()}
+    return {name: tuple(one.numpy().astype(np.float64) for one in some) for name, some in chosen.items()}
 
 
 def apart(ours, theirs):
@@ -137,8 +143,9 @@ def splat_one_by_one(cube, density, grid):
 
 
 def splat_at_once(cube, density, grid):
-    """A cell moves once, towards the largest density in it."""
-    largest = np.full(len(grid), -np.inf)
-    np.maximum.at(largest, cells_of(cube), density)
-    gap = np.where(np.isfinite(largest), largest - grid, 0)
-    return grid + np.where(gap > 0, RISE, FALL) * gap
+    """A cell moves by the sum of its samples' moves, but not past their weighted mean."""
+    cells = cells_of(cube)
+    gap = density - grid.astype(np.float64)[cells]
+    part = np.where(gap > 0, RISE, FALL)
+    parts, moves = (np.bincount(cells, each, len(grid)) for each in (part, part * gap))
+    return grid + moves / np.maximum(parts, 1)

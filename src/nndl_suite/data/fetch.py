@@ -199,11 +199,11 @@ class _Short(OSError):
 
 def _piece(system: Any, path: str, start: int, end: int, remote: RemoteFile) -> bytes:
     if _is_web(remote.url):
-        content: bytes = sync(system.loop, _web_piece, system, path, start, end, remote)
+        content: bytes | None = sync(system.loop, _web_piece, system, path, start, end, remote)
     else:
         content = system.cat_file(path, start=start, end=end)
-    if len(content) not in (end - start, remote.size):
-        raise _Short(f"{len(content)} of {end - start} bytes came")
+    if content is None or len(content) not in (end - start, remote.size):
+        raise _Short(f"{len(content or b'')} of {end - start} bytes came")
     return content
 
 
@@ -265,7 +265,7 @@ def _failure(error: BaseException, url: str) -> DataError:
         return NotThere(f"{shown(url)} may not be read ({status or 'no permission'}); log in as its store wants it")
     if status == 416:
         return DataError(f"{shown(url)} has become shorter while it was fetched (416); start again when it rests")
-    if status is not None:
+    if status:  # a ring of redirects has 0
         return Unreachable(f"the server of {shown(url)} answers {status}; try again later: what has come is kept")
     why = str(told) if isinstance(told, _Short) else type(told).__name__
     if isinstance(told, TimeoutError):

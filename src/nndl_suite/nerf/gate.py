@@ -15,7 +15,7 @@ import ipaddress
 import re
 import secrets
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from functools import partial
 from http import HTTPStatus
@@ -82,7 +82,7 @@ def is_handshake(headers: Headers) -> bool:
 
 
 @contextlib.contextmanager
-def guarding(gate: Gate) -> Iterator[None]:
+def guarding(gate: Gate) -> Generator[None, None, None]:
     """Servers that are started inside let nobody in whom the gate refuses.
 
     viser hands websockets no hook of ours, so its `serve` is another one for as long as this lasts.

@@ -218,7 +218,8 @@ class FieldTrainer:
         target, background, through = pixel_targets(self.photos, pixels, now.settings.background)
         placed = place_samples(rays, jitter, grid=now.grid, reach=now.settings.reach, uniform=settings.uniform)
         encode(placed.points, now.table, now.layout.cells, now.layout.starts, self._encoding)
-        gain = np.exp(self._log_gain.values)[photo]
+        with np.errstate(over="ignore"):  # the loss is infinite then, and says so
+            gain = np.exp(self._log_gain.values)[photo]
         rules = (now.settings.knee, settings.spread, settings.close, settings.fog)
         shade_and_learn(
             now.weights,

@@ -117,27 +117,20 @@ def run_loop(
     figures: dict[str, float] = {}
     agreement = Agreement()
 
-    def check(found: Mapping[str, float]) -> None:
-        if not all(map(math.isfinite, found.values())):
-            raise everywhere(went_astray(settings.stage, index, found, trainable.state(), settings.remedy))
-
     def save() -> None:
-        state = trainable.state()
-        if broken_tensors(state):  # the loss of the step that broke them may have been a number still
-            raise went_astray(settings.stage, index, {}, state, settings.remedy)
-        save_checkpoint(run.checkpoints, Checkpoint(step=index, seconds=seconds, state=state))
+        _save(trainable, settings, run, index, seconds)
 
     with stop_requests() as stop:
         while index < settings.total_steps and seconds < (settings.max_seconds or math.inf):
             metrics = trainable.step(index, _fraction(index, seconds, settings))
             index += 1
-            check(_at_hand(metrics))
+            _check(trainable, settings, index, _at_hand(metrics))
             epoch_ends = settings.steps_per_epoch is not None and index % settings.steps_per_epoch == 0
             if epoch_ends or index % settings.log_every == 0 or index == settings.total_steps:
                 figures = averaged(metrics)
                 if epoch_ends and end_of_epoch is not None and settings.steps_per_epoch is not None:
                     figures |= end_of_epoch(index // settings.steps_per_epoch - 1)
-                check(figures)
+                _check(trainable, settings, index, figures)
                 run.log({"step": index, "seconds": round(before + time.monotonic() - start, 3), **figures})
             clock = before + time.monotonic() - start
             if is_first() and index < settings.total_steps and time.monotonic() - told_at >= _TELL_SECONDS:
@@ -146,7 +139,7 @@ def run_loop(
             saves = time.monotonic() - saved_at >= settings.checkpoint_seconds
             stops, saves, seconds = agreement.of(index, stops=stop.is_set(), saves=saves, seconds=clock)
             if stops or saves:
-                check(averaged(metrics))
+                _check(trainable, settings, index, averaged(metrics))
                 from_first(save)
                 saved_at = time.monotonic()
             if stops:
@@ -154,11 +147,23 @@ def run_loop(
                     Interrupted(f"stopped after step {index} of {settings.total_steps}; --resume goes on from there")
                 )
     seconds = agreement.at_the_end(seconds)
-    check(averaged(metrics))
+    _check(trainable, settings, index, averaged(metrics))
     from_first(save)
     if is_first():
         watch(Step(stage=settings.stage, done=1, total=1, metrics=figures))
     return LoopResult(steps=index, seconds=seconds)
+
+
+def _check(trainable: Trainable, settings: LoopSettings, index: int, figures: Mapping[str, float]) -> None:
+    if not all(map(math.isfinite, figures.values())):
+        raise everywhere(went_astray(settings.stage, index, figures, trainable.state(), settings.remedy))
+
+
+def _save(trainable: Trainable, settings: LoopSettings, run: RunFolder, index: int, seconds: float) -> None:
+    state = trainable.state()
+    if broken_tensors(state):  # the loss of the step that broke them may have been a number still
+        raise went_astray(settings.stage, index, {}, state, settings.remedy)
+    save_checkpoint(run.checkpoints, Checkpoint(step=index, seconds=seconds, state=state))
 
 
 def _resume(trainable: Trainable, run: RunFolder) -> tuple[int, float]:
