@@ -104,7 +104,7 @@ def test_a_networks_scores_are_those_of_its_images_one_by_one():
     assert len(scores.per_class) == _CLASSES
     assert set(scores.corruptions) == set(CORRUPTIONS)
     for name, corrupt in CORRUPTIONS.items():
-        draw = partial(torch.randn, 256, 3, 16, 16)  # for 256 images at once, whatever the batches are
+        draw = partial(torch.randn, 256, 3, 8, 8)  # for 256 images at once, whatever the batches are
         drawn = draw(generator=generator_for(0, name, 0))[: len(test)]
         batches = [corrupt(_all(test), lambda shape, drawn=drawn: drawn)]
         expected = (_predict(torch.cat(batches)).argmax(1) == labels).double().mean().item()
