@@ -1,21 +1,25 @@
 """The page of the command line, written from the commands themselves, so that it cannot fall behind them."""
 
 from collections.abc import Iterator
+from typing import Any
 
-import click
 import typer.main
 
 from nndl_suite.cli.app import app
 
 _INTRODUCTION = """# Commands
 
-Written from the commands themselves; `--help` after any of them says the same. Results go to stdout, progress and errors to
-stderr. With `--json` a command prints one JSON object. Exit codes: 0 done, 1 failed (one sentence; `--debug` anywhere on the
-line adds the traceback), 2 wrong usage, 130 interrupted.
+Written from the commands themselves; `--help` after any of them says the same. Results go to stdout, progress and errors
+to stderr. With `--json` a command prints one JSON object. Exit codes: 0 done, 1 failed (one sentence; `--debug` anywhere
+on the line adds the traceback), 2 wrong usage, 130 interrupted.
 """
 
+Command = Any
+Parameter = Any
+"""Click's, which some versions of Typer bring along under a name of their own."""
 
-def commands() -> Iterator[tuple[str, click.Command]]:
+
+def commands() -> Iterator[tuple[str, Command]]:
     """Every command that does something, by its whole name, in the order of `--help`."""
     yield from _below(typer.main.get_command(app), "nndl-suite")
 
@@ -25,7 +29,7 @@ def commands_page() -> str:
     return "\n".join([_INTRODUCTION, *(_section(name, command) for name, command in commands())])
 
 
-def _below(command: click.Command, name: str) -> Iterator[tuple[str, click.Command]]:
+def _below(command: Command, name: str) -> Iterator[tuple[str, Command]]:
     below = getattr(command, "commands", None)
     if below is None:
         yield name, command
@@ -34,7 +38,7 @@ def _below(command: click.Command, name: str) -> Iterator[tuple[str, click.Comma
         yield from _below(one, f"{name} {word}")
 
 
-def _section(name: str, command: click.Command) -> str:
+def _section(name: str, command: Command) -> str:
     told, _, example = (command.help or "").partition("Example: ")
     arguments = [one for one in command.params if one.param_type_name == "argument"]
     options = [one for one in command.params if one.param_type_name == "option"]
@@ -47,13 +51,13 @@ def _section(name: str, command: click.Command) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _names(parameter: click.Parameter) -> str:
+def _names(parameter: Parameter) -> str:
     if parameter.param_type_name == "argument":
         return f"`{str(parameter.name).upper()}`"
     return ", ".join(f"`{name}`" for name in parameter.opts)
 
 
-def _default(parameter: click.Parameter) -> str:
+def _default(parameter: Parameter) -> str:
     if parameter.required:
         return "required"
     value = parameter.default
@@ -62,9 +66,8 @@ def _default(parameter: click.Parameter) -> str:
     return f"`{value}`"
 
 
-def _told(parameter: click.Parameter) -> str:
-    choices = getattr(parameter.type, "choices", None)
-    told = [str(getattr(parameter, "help", None) or "")]
-    if choices:
-        told.insert(0, " / ".join(f"`{choice}`" for choice in choices) + ".")
-    return " ".join(told).replace("|", "\\|").replace("<", "&lt;").strip()
+def _told(parameter: Parameter) -> str:
+    described = getattr(parameter, "type_descriptor", None) or getattr(parameter, "type", None)
+    choices = " / ".join(f"`{choice}`" for choice in getattr(described, "choices", None) or ())
+    told = " ".join(f"{choices and choices + '.'} {getattr(parameter, 'help', None) or ''}".split())
+    return told.replace("|", "\\|").replace("<", "&lt;")

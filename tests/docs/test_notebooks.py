@@ -14,8 +14,8 @@ def test_a_notebook_runs(file, tmp_path):
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert code
     assert all(not cell.outputs and cell.execution_count is None for cell in code)
-    client = NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}})
-    client.execute()
+    here = {"metadata": {"path": str(tmp_path)}}
+    NotebookClient(notebook, timeout=300, kernel_name="python3", resources=here).execute()
     printed = "".join(output.get("text", "") for cell in code for output in cell.outputs)
     assert "Warning" not in printed
     assert printed

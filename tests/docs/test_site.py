@@ -3,7 +3,6 @@
 import re
 import sys
 
-import click
 import pytest
 from doc_pages import DOCS, ROOT
 
@@ -36,8 +35,8 @@ def test_every_option_of_every_command_is_on_its_page(name):
 
 
 def test_the_page_knows_all_commands():
-    assert {"nndl-suite demo", "nndl-suite ssl pretrain", "nndl-suite nerf train", "nndl-suite data index"} <= set(OPTIONS)
-    assert all(isinstance(command, click.Command) and command.help for _, command in commands())
+    assert {f"nndl-suite {name}" for name in ("demo", "ssl pretrain", "nerf train", "data index")} <= set(OPTIONS)
+    assert all(command.help for _, command in commands())
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
