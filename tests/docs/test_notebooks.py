@@ -17,5 +17,5 @@ def test_a_notebook_runs(file, tmp_path):
     here = {"metadata": {"path": str(tmp_path)}}
     NotebookClient(notebook, timeout=300, kernel_name="python3", resources=here).execute()
     printed = "".join(output.get("text", "") for cell in code for output in cell.outputs)
-    assert "Warning" not in printed
+    assert "Warning" not in printed.replace("TqdmWarning: IProgress", "")  # a library's, where ipywidgets is missing
     assert printed
