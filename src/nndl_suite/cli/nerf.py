@@ -6,12 +6,16 @@ from typing import Annotated, Literal
 
 import typer
 
-from nndl_suite.cli.options import AsJson, DeviceName, Devices, Nodes, Out, Resume, Seed
+from nndl_suite.cli.options import AsJson, DeviceChoice, Devices, Nodes, Out, Resume, Seed
 from nndl_suite.cli.results import show_poses, show_result
 from nndl_suite.cli.screen import print_json, progress, say
 
 app = typer.Typer(help="Reconstruction: photos or a phone video to a radiance field.", no_args_is_help=True)
 
+FieldDevice = Annotated[
+    DeviceChoice,
+    typer.Option("--device", help="auto is the CPU: on cuda learning is far faster, but so far less good."),
+]
 Capture = Annotated[Path, typer.Argument(help="A folder of photos, a video, or a folder that has poses.")]
 Run = Annotated[Path, typer.Argument(help="The run folder of a finished `nerf train`.")]
 MaxSide = Annotated[
@@ -94,7 +98,7 @@ def train(
         typer.Option("--refine-poses", help="Let training move its cameras a little, for poses that are not exact."),
     ] = "no",
     seed: Seed = 0,
-    device: DeviceName = "auto",
+    device: FieldDevice = "auto",
     devices: Devices = 1,
     nodes: Nodes = 1,
     data_root: WeightsRoot = None,
@@ -129,7 +133,7 @@ def train(
 
 
 @app.command("eval")
-def evaluate(run: Run, device: DeviceName = "auto", data_root: WeightsRoot = None, as_json: AsJson = False) -> None:
+def evaluate(run: Run, device: FieldDevice = "auto", data_root: WeightsRoot = None, as_json: AsJson = False) -> None:
     """Score a finished run again on its held-out photos.
 
     Example: nndl-suite nerf eval runs/can
@@ -168,7 +172,7 @@ def render(
     save_path: Annotated[
         Path | None, typer.Option("--save-path", help="Also write the camera path, as JSON that nerfstudio reads.")
     ] = None,
-    device: DeviceName = "auto",
+    device: FieldDevice = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Render a video along a camera path. Ctrl-C ends it early; what is rendered by then plays.
@@ -222,7 +226,7 @@ def export(
     max_faces: Annotated[
         int, typer.Option("--max-faces", help="Triangles that a mesh is simplified to; 0 keeps all.", min=0)
     ] = 200_000,
-    device: DeviceName = "auto",
+    device: FieldDevice = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Write a point cloud, a mesh or the cameras, in the capture's own frame unless asked otherwise.
@@ -253,7 +257,7 @@ def view(
         str,
         typer.Option("--host", help="Address to listen on; 0.0.0.0 lets others in, by the secret in the printed link."),
     ] = "127.0.0.1",
-    device: DeviceName = "auto",
+    device: FieldDevice = "auto",
 ) -> None:
     """Look around in a finished run in the browser: photos, points, mesh, and the field itself, rendered live.
 

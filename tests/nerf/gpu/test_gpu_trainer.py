@@ -199,7 +199,9 @@ def test_no_checkpoint_holds_what_is_no_number(photos: PosedPhotos, tmp_path, mo
         trainer.field.weights[0] = torch.nan
 
     monkeypatch.setattr(GpuFieldTrainer, "rehearse", broken)
-    with pytest.raises(TrainingError, match=r"loss is nan at step 1; NaN or infinity in field.*lower the learning rates"):
+    with pytest.raises(
+        TrainingError, match=r"loss is nan at step 1; NaN or infinity in field.*lower the learning rates"
+    ):
         train_field_on(CPU, photos, replace(OPEN, steps=2), run)
     assert load_newest(run.checkpoints) is None
 
