@@ -1,6 +1,6 @@
 """Run against an installed wheel, outside the checkout: the package is light, and each public name does its work once.
 
-python tests/smoke_wheel.py        (a minute or two on two cores, most of it compiling the radiance field's kernels)
+python tests/smoke_wheel.py
 """
 
 import sys
