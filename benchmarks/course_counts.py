@@ -1,4 +1,4 @@
-"""Parameters and FLOPs of the course project's two models and of the pair that is matched; writes results/course_counts.json.
+"""Parameters and FLOPs of the course project's two models and of the matched pair; writes results/course_counts.json.
 
 python benchmarks/course_counts.py
 """

@@ -14,8 +14,10 @@ def section(found: Found) -> str:
     about = found["course_project"]["about"]
     parts = [
         "## The course project, number by number",
-        f"{about} {file('course_project')}. Its scores were chosen on the test images; under *its protocol* we do as it "
-        "did, under *the honest one* whatever is chosen is chosen on validation images and the test images are read once.",
+        f"{about} {file('course_project')}. Its scores were chosen on the test images; under *its protocol* we "
+        "do as it "
+        "did, under *the honest one* whatever is chosen is chosen on validation images and the test images are "
+        "read once.",
         _comparison(found),
         _representation(found),
         _nerf(found),
@@ -25,9 +27,7 @@ def section(found: Found) -> str:
 
 def _comparison(found: Found) -> str:
     theirs = found["course_project"]["comparison"]
-    course, matched = (
-        {arm["name"]: arm for arm in found["course_counts"][pair]} for pair in ("course", "matched")
-    )
+    course, matched = ({arm["name"]: arm for arm in found["course_counts"][pair]} for pair in ("course", "matched"))
     trials = {one["arm"]: one for one in found["speed_recipe_trials"]["default"]}
     rows = []
     for arm, own in (("resnet18", "course-resnet18"), ("vit", "course-vit")):
@@ -46,7 +46,8 @@ def _comparison(found: Found) -> str:
                 f"{arm}: accuracy after {theirs['epochs']} epochs",
                 percent(named["test_accuracy"], 2),
                 f"{MISSING} (1)",
-                f"{MISSING} (2); {percent(val['val_accuracy'])} of *validation* images after {val['epochs']} epochs (3)",
+                f"{MISSING} (2); {percent(val['val_accuracy'])} of *validation* images after {val['epochs']} "
+                "epochs (3)",
             ]
         )
     small = found["cifar100_comparison"]["result"]
@@ -55,7 +56,8 @@ def _comparison(found: Found) -> str:
             "epoch at which the Transformer overtakes",
             f"≈ {theirs['overtakes_at_epoch']}",
             f"{MISSING} (1)",
-            f"{MISSING} (2); not within {small['epochs']} epochs of two arms of {millions(small['arms'][0]['parameters'])}",
+            f"{MISSING} (2); not within {small['epochs']} epochs of two arms of "
+            f"{millions(small['arms'][0]['parameters'])}",
         ]
     )
     runs = found["speed_preset"]["runs"]
@@ -74,8 +76,10 @@ def _comparison(found: Found) -> str:
             f"### CNN or Transformer\n\n{theirs['dataset']}. Its protocol: {theirs['protocol']}.",
             table(["", "course project", "its protocol, here", "the honest one, here"], rows),
             f"(1), (2): hours on a GPU, not yet run. (3): recipe `default` with a batch of "
-            f"{count(trials['vit']['changed']['batch_size'])} at rate {trials['vit']['changed']['rates']['rate']:g}; training "
-            "and validation images had been compressed once as WebP, so these are no test scores. Of the pair of 11 M no "
+            f"{count(trials['vit']['changed']['batch_size'])} at rate "
+            f"{trials['vit']['changed']['rates']['rate']:g}; training "
+            "and validation images had been compressed once as WebP, so these are no test scores. Of the pair "
+            "of 11 M no "
             "test score is kept.",
             commands(
                 "nndl-suite compare --cnn course-resnet18 --transformer course-vit --recipe course-2024 "
@@ -113,7 +117,12 @@ def _representation(found: Found) -> str:
             f"{fine(warm)}; at temperature 0.2 {fine(hot)}",
             f"{frozen('simclr on cifar10')}; at temperature 0.2 {frozen('temperature 0.2')}",
         ],
-        [f"SimCLR on STL-10 (theirs {made['stl10']} epochs)", _about(scores["stl10"]), f"{MISSING} (4)", f"{MISSING} (4)"],
+        [
+            f"SimCLR on STL-10 (theirs {made['stl10']} epochs)",
+            _about(scores["stl10"]),
+            f"{MISSING} (4)",
+            f"{MISSING} (4)",
+        ],
         [
             "ImageNet, supervised, at 32 px",
             _about(scores["imagenet"]),
@@ -124,11 +133,14 @@ def _representation(found: Found) -> str:
     ways = theirs["pretraining"]
     return "\n\n".join(
         [
-            f"### Representation\n\n{theirs['dataset']}. Its protocol: {theirs['protocol']}, after {theirs['epochs']} epochs. Ours "
-            "beside it is `--protocol finetune`: the same head and rates, its epochs said; the learning rate is fixed. The "
+            f"### Representation\n\n{theirs['dataset']}. Its protocol: {theirs['protocol']}, after "
+            f"{theirs['epochs']} epochs. Ours "
+            "beside it is `--protocol finetune`: the same head and rates, its epochs said; the learning rate is "
+            "fixed. The "
             f"honest one is the linear protocol on frozen features. {ours['data']}",
             table(["features", "course project, fine-tuned", "fine-tuned, here", "linear protocol, here"], rows),
-            f"Its pretraining to the letter (temperature {ways['temperature']}, batch {ways['batch']}; the optimiser is our "
+            f"Its pretraining to the letter (temperature {ways['temperature']}, batch {ways['batch']}; the "
+            "optimiser is our "
             f"SimCLR's) and STL-10 are {MISSING}:",
             commands(
                 f"nndl-suite ssl pretrain --dataset cifar10 --stem imagenet --temperature {ways['temperature']} "
@@ -163,7 +175,8 @@ def _nerf(found: Found) -> str:
     peer, fox = beside["peer"][-1], found["fox"]["curve"]
     rows = [
         [
-            f"its video: {theirs['video_seconds']} s, {theirs['frames']} frames, {percent(theirs['holdout'], 0)} held out",
+            f"its video: {theirs['video_seconds']} s, {theirs['frames']} frames, "
+            f"{percent(theirs['holdout'], 0)} held out",
             f"{theirs['psnr']} dB after {theirs['minutes']} min on a GPU ({count(theirs['steps'])} steps)",
             f"{MISSING} (5)",
         ],
@@ -175,7 +188,8 @@ def _nerf(found: Found) -> str:
     ]
     return "\n\n".join(
         [
-            f"### Object to NeRF\n\nIts method is {theirs['method']}, its capture {theirs['capture']}, which we do not have; another "
+            f"### Object to NeRF\n\nIts method is {theirs['method']}, its capture {theirs['capture']}, which we "
+            "do not have; another "
             "scene's decibels are not comparable. So nerfacto was run beside ours on a scene that both have.",
             table(["", "nerfacto", "here"], rows),
             commands(

@@ -25,10 +25,10 @@ BEGIN, END = "<!-- made by benchmarks/results_page.py -->", "<!-- to here -->"
 
 _HEAD = """# Results
 
-Made by `benchmarks/results_page.py` from `benchmarks/results/*.json`; a test holds the two together. Nothing is here that was
-not measured; what is missing is said to be missing, with the command that would measure it. Intervals are of 95 %: over test
-images where there is one seed (Wilson's), over seeds where there are several (Student's t). How each program measures:
-`benchmarks/README.md`."""
+Made by `benchmarks/results_page.py` from `benchmarks/results/*.json`; a test holds the two together. Nothing is here
+that was not measured; what is missing is said to be missing, with the command that would measure it. Intervals are of
+95 %: over test images where there is one seed (Wilson's), over seeds where there are several (Student's t). How each
+program measures: `benchmarks/README.md`."""
 
 
 def page(found: Found) -> str:
@@ -54,7 +54,8 @@ def main_lines(found: Found) -> str:
         [
             "CIFAR-100 from nothing, two CPU cores",
             "; ".join(
-                f"{within(run['test_accuracy'], run['test_accuracy_ci95'])} in {duration(run['seconds'])}" for run in runs
+                f"{within(run['test_accuracy'], run['test_accuracy_ci95'])} in {duration(run['seconds'])}"
+                for run in runs
             ),
             f"{percent(best, 2)}, the course project's best of {course['comparison']['epochs']} epochs",
         ],
@@ -62,11 +63,13 @@ def main_lines(found: Found) -> str:
             "SimCLR on CIFAR-10, fine-tuned on CIFAR-100",
             f"{within(longest['test_accuracy'], longest['test_accuracy_ci95'])}, "
             f"{ours['pretraining']['simclr-cifar10-temperature0.2']['epochs']} epochs of pretraining",
-            f"≈ {100 * low:.3g}-{100 * high:.3g} %, the course project's, {theirs['pretraining']['epochs']['cifar10']} epochs",
+            f"≈ {100 * low:.3g}-{100 * high:.3g} %, the course project's, "
+            f"{theirs['pretraining']['epochs']['cifar10']} epochs",
         ],
         [
             "ImageNet's features, linear protocol",
-            f"{percent(linear['imagenet at 32 px']['mean'])} at 32 px, {percent(linear['imagenet at 128 px']['mean'])} at 128 px",
+            f"{percent(linear['imagenet at 32 px']['mean'])} at 32 px, "
+            f"{percent(linear['imagenet at 128 px']['mean'])} at 128 px",
             f"{percent(linear['random']['mean'])}, random features",
         ],
         [
@@ -112,7 +115,8 @@ def sources(found: Found) -> str:
         [
             "## Where each number comes from",
             table(["file", "command", "machine", "load before, after", "seeds", "date, commit"], rows),
-            "A load near the number of cores means other work beside. A commit with * had changes that were not committed yet; "
+            "A load near the number of cores means other work beside. A commit with * had changes that were not "
+            "committed yet; "
             "one in brackets is that which brought the file, where the file does not name its own.",
         ]
     )

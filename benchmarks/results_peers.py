@@ -44,8 +44,10 @@ def _pretraining(found: Found) -> str:
         [
             f"### Self-supervised pretraining: lightly {versions['lightly']}'s documented loop",
             table(["images a second, two views of each", "lightly", "ours", "ratio", "of bare steps"], rows),
-            "Bare steps are of the same network, batch and precision, on views that are ready; measured before and after, "
-            f"and the machine's own speed moved between. From {file('pretrain_speed', 'pretrain_speed_both_stems', 'views_speed')}.",
+            "Bare steps are of the same network, batch and precision, on views that are ready; measured before "
+            "and after, "
+            "and the machine's own speed moved between. From "
+            f"{file('pretrain_speed', 'pretrain_speed_both_stems', 'views_speed')}.",
         ]
     )
 
@@ -89,8 +91,10 @@ def _nerfacto(found: Found) -> str:
         [
             "### Radiance field: nerfstudio's nerfacto 1.1.5, the fox, every 8th photo held out",
             table(["time to", "nerfacto", "ours", "ratio"], rows),
-            f"{beside['note']}. Between its marks nerfacto's seconds are interpolated, which favours it. The settings of our "
-            f"field were tried out on these held-out photos, so they flatter a little. From {file('fox_against_nerfacto')}.",
+            f"{beside['note']}. Between its marks nerfacto's seconds are interpolated, which favours it. The "
+            "settings of our "
+            "field were tried out on these held-out photos, so they flatter a little. From "
+            f"{file('fox_against_nerfacto')}.",
         ]
     )
 
@@ -115,6 +119,7 @@ def _cutmix(found: Found) -> str:
         [
             "### CutMix: what each library cuts",
             table(columns, rows),
-            f"{count(cut['draws'])} boxes each at {cut['size']} px and α = {cut['alpha']:g}; {libraries}. From {file('cutmix_table')}.",
+            f"{count(cut['draws'])} boxes each at {cut['size']} px and α = {cut['alpha']:g}; {libraries}. From "
+            f"{file('cutmix_table')}.",
         ]
     )

@@ -89,7 +89,8 @@ def _gpu(found: Found) -> str:
     steps, views = found["gpu_h200"], found["gpu_h200_pretraining"]
     rows = [
         [
-            f"`{one['arm']}`, {millions(one['parameters'])}{', compiled' if one['compiled'] else ''}, batch {one['batch']}",
+            f"`{one['arm']}`, {millions(one['parameters'])}{', compiled' if one['compiled'] else ''}, batch "
+            f"{one['batch']}",
             count(one["bare_images_per_second"]),
             count(one["images_per_second"]),
             percent(one["of_bare"], 0),
@@ -111,7 +112,8 @@ def _gpu(found: Found) -> str:
         [
             f"### One {steps['ceilings']['gpu']}, bf16, images a second",
             table(["steps", "bare", "ours", "of bare", "of a large matrix product's FLOP/s"], rows),
-            f"From {file('gpu_h200', 'gpu_h200_pretraining')}. No accuracy of a full training on a GPU has been measured.",
+            f"From {file('gpu_h200', 'gpu_h200_pretraining')}. No accuracy of a full training on a GPU has been "
+            "measured.",
         ]
     )
 
@@ -131,7 +133,8 @@ def _fields(found: Found) -> str:
             "### Radiance fields, held-out photos",
             table(["scene", "training", "PSNR", "SSIM", "LPIPS"], rows),
             "Fox: 50 phone photos with given poses, 270×480, every 8th held out. Bricks: an object, made, 400×400, "
-            f"{made['test_images']} views held out. The field's settings were tried out on the fox's held-out photos. On the GPU a "
+            f"{made['test_images']} views held out. The field's settings were tried out on the fox's held-out "
+            "photos. On the GPU a "
             f"step of {count(step['samples'])} samples takes {step['ms']:.2f} ms. {card['known']} "
             f"From {file('fox', 'bricks', 'gpu_h200_nerf')}.",
         ]
@@ -149,13 +152,15 @@ def _data(found: Found) -> str:
     reading = shards["reading"]
     rows = [
         [
-            f"linear protocol, {count(first['train'])} + {count(first['test'])} rows of {first['dim']}, {first['classes']} classes",
+            f"linear protocol, {count(first['train'])} + {count(first['test'])} rows of {first['dim']}, "
+            f"{first['classes']} classes",
             f"{duration(probe['linear']['seconds'])} for {probe['linear']['settings_tried']} penalties; steps at "
             f"{percent(path['gflops'] / path['sgemm_gflops'], 0)} of the bare matrix products",
         ],
         [
             f"{count(shards['settings']['images'])} images from shards, opened by index",
-            f"{duration(shards['opening']['indexed']['seconds'])}; by walking the tars {duration(shards['opening']['walked']['seconds'])}",
+            f"{duration(shards['opening']['indexed']['seconds'])}; by walking the tars "
+            f"{duration(shards['opening']['walked']['seconds'])}",
         ],
         [
             "read in shuffled order, 3 workers",
@@ -167,7 +172,8 @@ def _data(found: Found) -> str:
         [
             "### Probes and shards, two CPU cores",
             table(["what", "measured"], rows),
-            f"From {file('probe_made', 'shards_speed')}; models of more GPUs and images, and what was measured beside them, "
+            f"From {file('probe_made', 'shards_speed')}; models of more GPUs and images, and what was measured "
+            "beside them, "
             f"are in [scaling.md](scaling.md) ({file('scaling')}).",
         ]
     )

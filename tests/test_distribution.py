@@ -60,7 +60,9 @@ def test_the_wheel_has_all_of_the_package_and_nothing_else(wheel):
     others = {name for name in names if not name.startswith("nndl_suite/")}
     assert set(names) - others == {name for name in ours if name.startswith("nndl_suite/")}
     info = f"nndl_suite-{nndl_suite.__version__}.dist-info"
-    assert others == {f"{info}/{name}" for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE")}
+    assert others == {
+        f"{info}/{name}" for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE")
+    }
 
 
 def test_types_and_templates_are_in_the_wheel_and_data_is_not(wheel):
@@ -85,14 +87,19 @@ def test_the_sdist_has_what_builds_tests_and_explains_it(sdist):
         assert name in names, name
     for name in ("src/nndl_suite/py.typed", "tests/smoke_wheel.py", "docs/results.md", "benchmarks/results_page.py"):
         assert name in names, name
-    stray = [name for name in names if re.search(r"__pycache__|\.pyc$|(^|/)\.(?!gitignore)|^runs/|\.pth$|\.safetensors$", name)]
+    stray = [
+        name
+        for name in names
+        if re.search(r"__pycache__|\.pyc$|(^|/)\.(?!gitignore)|^runs/|\.pth$|\.safetensors$", name)
+    ]
     assert not stray, stray
 
 
 def test_whoever_builds_it_when_and_where_gets_the_same_bytes(built, tmp_path):
     again = build(tmp_path, 1_700_000_000)
     digests = [
-        {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.iterdir()} for folder in (built, again)
+        {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.iterdir()}
+        for folder in (built, again)
     ]
     assert len(digests[0]) == 2
     assert digests[0] == digests[1]
@@ -140,13 +147,18 @@ def imported() -> set[str]:
             elif isinstance(node, ast.ImportFrom):
                 names.add(node.module.split(".")[0])
     of = packages_distributions()
-    outside = names - set(sys.stdlib_module_names) - {"nndl_suite"}
+    outside = names - set(sys.stdlib_module_names) - {"nndl_suite", "__main__"}
     return {re.sub("[-_.]+", "-", name).lower() for module in outside for name in of.get(module, [module])}
 
 
 def test_the_package_depends_on_what_it_imports_and_on_nothing_else():
     plain = {re.match(r"[\w-]+", bound).group() for bound in PROJECT["dependencies"]}
-    extras = {re.match(r"[\w-]+", bound).group() for name, bounds in PROJECT["optional-dependencies"].items() if name != "dev" for bound in bounds}
+    extras = {
+        re.match(r"[\w-]+", bound).group()
+        for name, bounds in PROJECT["optional-dependencies"].items()
+        if name != "dev"
+        for bound in bounds
+    }
     through_others = {"fast-simplification"}  # trimesh imports it
     used = imported()
     assert plain - through_others <= used
