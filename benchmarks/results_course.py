@@ -75,7 +75,7 @@ def _comparison(found: Found) -> str:
         [
             f"### CNN or Transformer\n\n{theirs['dataset']}. Its protocol: {theirs['protocol']}.",
             table(["", "course project", "its protocol, here", "the honest one, here"], rows),
-            f"(1), (2): hours on a GPU, not yet run. (3): recipe `default` with a batch of "
+            f"(1), (2): for a GPU, not yet run. (3): recipe `default` with a batch of "
             f"{count(trials['vit']['changed']['batch_size'])} at rate "
             f"{trials['vit']['changed']['rates']['rate']:g}; training "
             "and validation images had been compressed once as WebP, so these are no test scores. Of the pair "
@@ -135,8 +135,8 @@ def _representation(found: Found) -> str:
         [
             f"### Representation\n\n{theirs['dataset']}. Its protocol: {theirs['protocol']}, after "
             f"{theirs['epochs']} epochs. Ours "
-            "beside it is `--protocol finetune`: the same head and rates, its epochs said; the learning rate is "
-            "fixed. The "
+            "beside it is `--protocol finetune`: a head of two layers too, the backbone at a tenth of its rate, "
+            "its epochs said. The "
             f"honest one is the linear protocol on frozen features. {ours['data']}",
             table(["features", "course project, fine-tuned", "fine-tuned, here", "linear protocol, here"], rows),
             f"Its pretraining to the letter (temperature {ways['temperature']}, batch {ways['batch']}; the "

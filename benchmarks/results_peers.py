@@ -89,7 +89,7 @@ def _nerfacto(found: Found) -> str:
     rows.append(["a frame of 270×480", *(duration(one) for one in frame), f"{frame[0] / frame[1]:.0f}"])
     return "\n\n".join(
         [
-            "### Radiance field: nerfstudio's nerfacto 1.1.5, the fox, every 8th photo held out",
+            "### Radiance field: nerfstudio's nerfacto, the fox, every 8th photo held out",
             table(["time to", "nerfacto", "ours", "ratio"], rows),
             f"{beside['note']}. Between its marks nerfacto's seconds are interpolated, which favours it. The "
             "settings of our "
