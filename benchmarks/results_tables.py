@@ -113,8 +113,8 @@ def _gpu(found: Found) -> str:
             f"### One {steps['ceilings']['gpu']}, bf16, images a second",
             table(["steps", "bare", "ours", "of bare", "of a large matrix product's FLOP/s"], rows),
             f"From {file('gpu_h200', 'gpu_h200_pretraining')}. Trainings on a GPU were scored "
-            f"on images that had been compressed once as WebP alone ({file('speed_recipe_trials')}), not on CIFAR-100 as it "
-            "is.",
+            f"on images that had been compressed once as WebP alone ({file('speed_recipe_trials')}), not on CIFAR-100 "
+            "as it is.",
         ]
     )
 

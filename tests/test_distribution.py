@@ -55,7 +55,7 @@ def test_the_wheel_has_all_of_the_package_and_nothing_else(wheel):
     ours = {
         path.relative_to(source).as_posix()
         for path in source.rglob("*")
-        if path.is_file() and path.suffix != ".pyc" and ".egg-info" not in path.as_posix()
+        if path.is_file() and "__pycache__" not in path.parts and ".egg-info" not in path.as_posix()
     }
     others = {name for name in names if not name.startswith("nndl_suite/")}
     assert set(names) - others == {name for name in ours if name.startswith("nndl_suite/")}
