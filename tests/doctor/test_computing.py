@@ -52,7 +52,9 @@ def test_a_gpu_that_torch_does_not_see_has_a_reason(torch_cuda, has_driver, stat
 
 def test_triton_is_missed_on_cuda_alone():
     states = [
-        judge_triton(is_there=is_there, has_cuda=has_cuda).state for is_there in (True, False) for has_cuda in (True, False)
+        judge_triton(is_there=is_there, has_cuda=has_cuda).state
+        for is_there in (True, False)
+        for has_cuda in (True, False)
     ]
     assert states == ["ok", "ok", "warn", "ok"]
 

@@ -1,8 +1,10 @@
+import sys
+
 import pytest
 
 from nndl_suite.doctor import examination, programs
 from nndl_suite.doctor.programs import can_write, check_colmap, check_heic, check_video, judge_kernels
-from nndl_suite.nerf import video
+from nndl_suite.nerf import colmap, video
 
 
 def test_the_codecs_of_this_machine_work():
@@ -23,9 +25,7 @@ def test_colmap_answers():
 
 
 def test_a_colmap_that_dies_is_told_with_its_last_words(monkeypatch):
-    import sys
 
-    from nndl_suite.nerf import colmap
 
     dying = "import sys; sys.stdin.readline(); sys.exit('libGL.so.1: cannot open shared object file')"
     monkeypatch.setattr(colmap, "_COMMAND", (sys.executable, "-c", dying))

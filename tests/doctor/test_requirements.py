@@ -38,7 +38,9 @@ def test_a_checkout_that_is_not_installed_says_so():
     assert check_requirements(None).state == "warn"
 
 
-@pytest.mark.parametrize(("version", "bits", "state"), [((3, 11), 64, "ok"), ((3, 10), 64, "fail"), ((3, 12), 32, "fail")])
+@pytest.mark.parametrize(
+    ("version", "bits", "state"), [((3, 11), 64, "ok"), ((3, 10), 64, "fail"), ((3, 12), 32, "fail")]
+)
 def test_python_must_be_new_and_of_64_bits(version, bits, state):
     assert check_python(version, bits).state == state
 

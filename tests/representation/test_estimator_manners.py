@@ -1,5 +1,6 @@
 import inspect
 
+import numpy as np
 import pytest
 
 from nndl_suite import LinearProbe
@@ -35,7 +36,6 @@ def test_a_wrong_setting_is_refused_and_changes_nothing(settings, said):
 
 def test_scikit_learn_itself_clones_searches_and_cuts_folds_by_class():
     model_selection = pytest.importorskip("sklearn.model_selection")
-    import numpy as np
 
     rng = np.random.default_rng(0)
     y = np.repeat([0, 1, 2], 30)

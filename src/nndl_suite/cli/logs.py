@@ -27,7 +27,7 @@ LogTo = Annotated[
 def logged(
     out: Path, *, tensorboard: bool = False, log_to: Sequence[Service] | None = None
 ) -> Generator[None, None, None]:
-    """Pass the log of the run that the block trains on to what was asked for; the first of several processes does it."""
+    """Pass the log of the run that the block trains on as was asked; the first of several processes does it."""
     if not is_told_first() or not (tensorboard or log_to):
         yield
         return

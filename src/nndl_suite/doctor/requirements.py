@@ -26,7 +26,8 @@ EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
 
 def check_python(found: tuple[int, int] = sys.version_info[:2], bits: int = 8 * struct.calcsize("P")) -> Finding:
     """A Python that torch has wheels for."""
-    told = f"{platform.python_version()}, {bits} bits, {platform.system()} {platform.machine()}; nndl-suite {__version__}"
+    system = f"{platform.system()} {platform.machine()}"
+    told = f"{platform.python_version()}, {bits} bits, {system}; nndl-suite {__version__}"
     if found < _OLDEST or bits < 64:
         return Finding(
             name="Python", found=told, state="fail", cure="install a 64-bit Python of version 3.11 or newer, then again"

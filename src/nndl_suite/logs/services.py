@@ -28,7 +28,7 @@ class _Service:
             self._module: Any = import_module(self.package)
         except ImportError as error:
             raise ConfigError(
-                f'{self.package} is not installed, which --log-to sends the log to: pip install "nndl-suite[{self.package}]"'
+                f'{self.package} is not installed, which the log was to go to: pip install "nndl-suite[{self.package}]"'
             ) from error
         self._folder, self._kept = folder, folder / f".{self.package}.json"
         self._runs: dict[str, _TheirRun] = {}

@@ -137,7 +137,8 @@ def _comparison(result: Result) -> Iterator[_Row]:
         )
     if (difference := result["difference"]) is not None:
         of = as_object(difference)
-        pairs = {brief(seed) for seed in _listed(arms[0]["seeds"])} & {brief(seed) for seed in _listed(arms[1]["seeds"])}
+        both = {brief(seed) for seed in _listed(arms[0]["seeds"])}
+        pairs = both & {brief(seed) for seed in _listed(arms[1]["seeds"])}
         yield _Row(
             name=f"{arms[1]['name']} minus {arms[0]['name']}",
             setting=setting,

@@ -129,7 +129,9 @@ def _cell(one: Measured) -> str:
     decimals = _DECIMALS.get(one.unit, 3)
 
     def number(value: float) -> str:
-        if one.unit == "" and value != 0 and abs(value) < 0.01:
+        if one.unit == "" and float(value).is_integer():
+            return f"{value:,.0f}"
+        if one.unit == "" and abs(value) < 0.01:
             return f"{value:.3g}"
         return f"{scale * value:{sign},.{decimals}f}"
 

@@ -288,7 +288,8 @@ class LinearProbe:
             TargetTags,
         )
 
-        return Tags(estimator_type="classifier", target_tags=TargetTags(required=True), classifier_tags=ClassifierTags())
+        target = TargetTags(required=True)
+        return Tags(estimator_type="classifier", target_tags=target, classifier_tags=ClassifierTags())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
