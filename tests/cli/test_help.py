@@ -116,5 +116,4 @@ def test_shells_complete_commands_and_names(words, offered):
 
 
 def test_devices_of_the_help_are_those_of_the_package():
-
     assert get_args(DeviceChoice) == get_args(Device)

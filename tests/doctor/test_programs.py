@@ -25,8 +25,6 @@ def test_colmap_answers():
 
 
 def test_a_colmap_that_dies_is_told_with_its_last_words(monkeypatch):
-
-
     dying = "import sys; sys.stdin.readline(); sys.exit('libGL.so.1: cannot open shared object file')"
     monkeypatch.setattr(colmap, "_COMMAND", (sys.executable, "-c", dying))
     found = examination._attempt("COLMAP", check_colmap)

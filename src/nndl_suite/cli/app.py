@@ -70,9 +70,7 @@ def options(
 
 def main() -> None:
     """Run the command line; exit 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # a letter that an old terminal lacks must not end a run
-            stream.reconfigure(errors="backslashreplace")
+    _write_every_letter()
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
     for name in ("rank_zero", "distributed"):  # which announce the precision, and each process
@@ -96,6 +94,13 @@ def main() -> None:
             raise
         say_error(f"{type(bug).__name__}: {bug} - this is a bug; run again with --debug to see where")
         sys.exit(1)
+
+
+def _write_every_letter() -> None:
+    """A letter that an old terminal lacks must not end a run; it is escaped."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _say(error: NndlError) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -14,7 +15,14 @@ from nndl_suite.training.environment import is_told_first
 if TYPE_CHECKING:
     from nndl_suite.logs import Sink
 
-Service = Literal["wandb", "trackio"]
+
+class Service(StrEnum):
+    """Where a log can go as it grows; an enumeration, for Typer takes no list of literals."""
+
+    WANDB = "wandb"
+    TRACKIO = "trackio"
+
+
 AsEvents = Annotated[
     bool, typer.Option("--tensorboard", help="Write event files for TensorBoard into the run as it trains.")
 ]

@@ -44,9 +44,7 @@ NewRun = Annotated[Path | None, typer.Option("--out", help="The run folder to wr
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the rows and count their steps only.")]
 Epochs = Annotated[int, typer.Option("--epochs", help="Of every pretraining.", min=1)]
 BatchSize = Annotated[int, typer.Option("--batch-size", help="Images; each gives two views or more.")]
-Method = Annotated[
-    str, typer.Option("--method", help="simclr, byol, barlow, …", autocompletion=offered(METHODS))
-]
+Method = Annotated[str, typer.Option("--method", help="simclr, byol, barlow, …", autocompletion=offered(METHODS))]
 
 
 def study(

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from nndl_suite.doctor.finding import Finding, set_line
+from nndl_suite.training.files import Json
 
 
 def check_colmap() -> Finding:
@@ -17,7 +18,7 @@ def check_colmap() -> Finding:
 
     from nndl_suite.nerf.colmap import ask_colmap  # noqa: PLC0415
 
-    camera = {"model": "SIMPLE_PINHOLE", "width": 4, "height": 2, "params": [2.0, 2.0, 1.0]}
+    camera: dict[str, Json] = {"model": "SIMPLE_PINHOLE", "width": 4, "height": 2, "params": [2.0, 2.0, 1.0]}
     rays = ask_colmap("directions", {"cameras": [camera]}).arrays["0"]
     if rays.shape != (8, 3) or not np.allclose(np.linalg.norm(rays, axis=1), 1):
         raise RuntimeError("it gives wrong rays for a camera without distortion")
