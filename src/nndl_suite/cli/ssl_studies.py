@@ -208,7 +208,7 @@ def sweep(
     """Try combinations of hyper-parameters; the validation accuracy of the linear probe chooses, the chosen is tested.
 
     Example:
-      nndl-suite ssl sweep --dataset cifar10 --downstream cifar100 --vary temperature=0.1,0.5 --out runs/sweep
+      nndl-suite ssl sweep --dataset stl10 --downstream cifar10 --vary temperature=0.1,0.5 --out runs/vary
     """
     from nndl_suite import SSLPretrainer
     from nndl_suite.representation.sweep import SweepConfig, run_sweep
