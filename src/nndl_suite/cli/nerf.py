@@ -6,11 +6,16 @@ from typing import Annotated, Literal
 
 import typer
 
+from nndl_suite.cli.logs import AsEvents, LogTo, logged
 from nndl_suite.cli.options import AsJson, DeviceChoice, Devices, Nodes, Out, Resume, Seed
 from nndl_suite.cli.results import show_poses, show_result
 from nndl_suite.cli.screen import print_json, progress, say
 
-app = typer.Typer(help="Reconstruction: photos or a phone video to a radiance field.", no_args_is_help=True)
+app = typer.Typer(
+    help="Reconstruction: photos or a phone video to a radiance field.",
+    epilog="Example:\n\n  nndl-suite nerf train photos/ --minutes 5 --out runs/can",
+    no_args_is_help=True,
+)
 
 FieldDevice = Annotated[
     DeviceChoice,
@@ -65,7 +70,9 @@ def poses(
 ) -> None:
     """Find where each photo was taken from; masks in a folder `masks` beside the photos are heeded.
 
-    Example: nndl-suite nerf poses photos/ --out scenes/can
+    Examples:
+      nndl-suite nerf poses photos/ --out scenes/can
+      nndl-suite nerf poses clip.mp4 --matcher sequential --out scenes/can
     """
     from nndl_suite.nerf.sfm import SfmSettings, estimate_poses
 
@@ -103,11 +110,15 @@ def train(
     nodes: Nodes = 1,
     data_root: WeightsRoot = None,
     resume: Resume = False,
+    tensorboard: AsEvents = False,
+    log_to: LogTo = None,
     as_json: AsJson = False,
 ) -> None:
     """Learn a radiance field and score it on held-out photos.
 
-    Example: nndl-suite nerf train photos/ --minutes 5 --out runs/can
+    Examples:
+      nndl-suite nerf train photos/ --minutes 5 --out runs/can
+      nndl-suite nerf train clip.mp4 --max-side 320 --steps 2000 --out runs/can
     """
     from nndl_suite import ColmapNerfReconstructor
 
@@ -124,7 +135,7 @@ def train(
         device=device,
         data_root=data_root,
     )
-    with progress() as watch:
+    with progress() as watch, logged(out, tensorboard=tensorboard, log_to=log_to):
         scan.fit(minutes=minutes, steps=steps, devices=devices, nodes=nodes, resume=resume, watch=watch)
     for note in (*scan.scene.poses.notes, scan.device_note):
         if note is not None:
@@ -136,7 +147,8 @@ def train(
 def evaluate(run: Run, device: FieldDevice = "auto", data_root: WeightsRoot = None, as_json: AsJson = False) -> None:
     """Score a finished run again on its held-out photos.
 
-    Example: nndl-suite nerf eval runs/can
+    Example:
+      nndl-suite nerf eval runs/can
     """
     from nndl_suite import ColmapNerfReconstructor
 
@@ -177,7 +189,9 @@ def render(
 ) -> None:
     """Render a video along a camera path. Ctrl-C ends it early; what is rendered by then plays.
 
-    Example: nndl-suite nerf render runs/can --path orbit --height 720 --out orbit.mp4
+    Examples:
+      nndl-suite nerf render runs/can --path orbit --height 720 --out orbit.mp4
+      nndl-suite nerf render runs/can --what depth --preview --out depth.mp4
     """
     from nndl_suite import ColmapNerfReconstructor
 
@@ -231,7 +245,9 @@ def export(
 ) -> None:
     """Write a point cloud, a mesh or the cameras, in the capture's own frame unless asked otherwise.
 
-    Example: nndl-suite nerf export runs/can --out mesh.glb
+    Examples:
+      nndl-suite nerf export runs/can --out mesh.glb
+      nndl-suite nerf export runs/can --frame upright --out cloud.ply
     """
     from nndl_suite import ColmapNerfReconstructor
 
@@ -261,7 +277,8 @@ def view(
 ) -> None:
     """Look around in a finished run in the browser: photos, points, mesh, and the field itself, rendered live.
 
-    Example: nndl-suite nerf view runs/can
+    Example:
+      nndl-suite nerf view runs/can
     """
     from nndl_suite import ColmapNerfReconstructor
 
