@@ -18,6 +18,7 @@ OPTIONS = {
 PAGES = [*sorted(DOCS.rglob("*.md")), ROOT / "README.md"]
 GLOBAL = {"--help", "--version", "--debug"}
 OF_OTHERS = {
+    "--install-completion",
     *("--standalone", "--nproc-per-node", "--ntasks-per-node", "--gpus-per-node", "--kill-on-bad-exit", "--nodes"),
     *("--orientation-method", "--center-method", "--auto-scale-poses", "--wheel-dir", "--no-index", "--find-links"),
     *("--strict", "--force-reinstall"),
