@@ -142,7 +142,7 @@ def test_time_that_ends_a_run_does_not_let_a_broken_state_through(tmp_path):
             return {"weight": self.weight}
 
         def load_state(self, state):
-            raise NotImplementedError
+            raise AssertionError("there is no checkpoint to go on from")
 
     run = new_run(tmp_path)
     with pytest.raises(TrainingError, match=r"NaN or infinity in weight \(1 of 3 values\) at step"):

