@@ -80,7 +80,8 @@ def inject_into(
         reference = injections.undisturbed(forge, command, scratch / "undisturbed")
         print(f"{name}: undisturbed {reference.seconds:.2f} s", flush=True)
         for fault, inject, share in chosen:
-            row = inject_some(forge, reference, inject, fault, max(1, round(asked.times * share)), scratch, asked, until)
+            times = max(1, round(asked.times * share))
+            row = inject_some(forge, reference, inject, fault, times, scratch, asked, until)
             keep(row)
             print(f"  {fault}: {row}", flush=True)
 

@@ -12,8 +12,9 @@ from nndl_suite.cli import app
     ("error", "said"),
     [
         (MemoryError("Unable to allocate 4. GiB"), "not enough memory"),
-        (RuntimeError("[enforce fail at alloc_cpu.cpp:128] . DefaultCPUAllocator: can't allocate memory"), "not enough"),
+        (RuntimeError("[enforce fail] . DefaultCPUAllocator: can't allocate memory"), "not enough memory"),
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), "not enough memory"),
+        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "), "reads images was killed"),
         (OSError(errno.ENOSPC, "No space left on device", "/tmp/x"), "cannot write /tmp/x: No space left on device"),
         (OSError(errno.EROFS, "Read-only file system"), "cannot write: Read-only file system"),
     ],

@@ -143,9 +143,9 @@ def test_a_full_disk_is_one_sentence(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(RunError, match=r"cannot be used any more: .*No space left.*--resume goes on"):
-        with reachable(tmp_path / "study.journal"):
-            study.ask()
+    told = r"cannot be used any more: .*No space left.*--resume goes on"
+    with pytest.raises(RunError, match=told), reachable(tmp_path / "study.journal"):
+        study.ask()
     monkeypatch.undo()
     assert _join(tmp_path / "study.journal").get_trials() is not None
 

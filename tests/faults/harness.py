@@ -161,13 +161,21 @@ def damaged(folder: Path) -> list[str]:
     found = []
     for file in sorted(folder.rglob("*")):
         hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-        if not file.is_file() or hidden or "sparse" in file.parts or ".db" in file.name:
-            continue  # COLMAP's own files count once poses.json is there
+        if not file.is_file() or hidden or _is_material(file):
+            continue
         try:
             _parse(file)
         except Exception as error:  # noqa: BLE001 - whatever a reader says
             found.append(f"{file.relative_to(folder)}: {type(error).__name__}: {error}")
     return found
+
+
+def _is_material(file: Path) -> bool:
+    """Whether nobody trusts it by its name: COLMAP's work before poses.json, photos before request.json names them."""
+    if "sparse" in file.parts or ".db" in file.name:
+        return True
+    request = file.parent.parent / "request.json"
+    return request.exists() and "groups" not in json.loads(request.read_text())
 
 
 def _parse(file: Path) -> None:

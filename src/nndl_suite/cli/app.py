@@ -92,6 +92,8 @@ def _lack(error: Exception) -> str | None:
     go_on = "a command that writes a run goes on with --resume"
     if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
         return f"not enough memory ({error}); close other programs, or ask for smaller batches or images; {go_on}"
+    if "DataLoader worker" in str(error):  # torch says so wherever the command happens to be
+        return f"a process that reads images was killed, as happens when memory runs out ({error}); {go_on}"
     if isinstance(error, OSError) and error.errno in _NO_DISK:
         where = "" if error.filename is None else f" {error.filename}"
         return f"cannot write{where}: {error.strerror}; free some space; {go_on}"

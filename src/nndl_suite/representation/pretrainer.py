@@ -26,8 +26,8 @@ from nndl_suite.training.checkpoints import State
 from nndl_suite.training.environment import Spread
 from nndl_suite.training.fabric import join_fabric
 from nndl_suite.training.files import Json
-from nndl_suite.training.loop import LoopResult, LoopSettings, Metrics, run_loop
 from nndl_suite.training.locks import only_writer
+from nndl_suite.training.loop import LoopResult, LoopSettings, Metrics, run_loop
 from nndl_suite.training.processes import from_first, one_falls_all_fall, own_part
 from nndl_suite.training.runs import RunFolder, open_run
 from nndl_suite.training.seeds import isolated_rng

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 from nndl_suite.errors import RunError
 from nndl_suite.training.parts import tidy_folder
@@ -51,18 +51,20 @@ def held(folder: Path, *, patience: float = 0.0) -> Generator[None, None, None]:
         folder: Made if missing.
         patience: Seconds to wait for a holder who is alive.
     """
-    lock = FileLock(folder.resolve() / _LOCK, is_singleton=True)
+    # not Path.resolve, which loses its head over links that go round in circles
+    lock = FileLock(Path(os.path.realpath(folder)) / _LOCK, is_singleton=True)
     try:
         _take(lock, folder, patience)
         yield
     finally:
         if lock.is_locked:
             if lock.lock_counter == 1:
-                (folder / _HOLDER).unlink(missing_ok=True)
+                with suppress(OSError):  # the disk may have gone meanwhile
+                    (folder / _HOLDER).unlink(missing_ok=True)
             lock.release()
 
 
-def _take(lock: FileLock, folder: Path, patience: float) -> None:
+def _take(lock: BaseFileLock, folder: Path, patience: float) -> None:
     start = time.monotonic()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -84,11 +86,14 @@ def _take(lock: FileLock, folder: Path, patience: float) -> None:
         ) from error
 
 
-def _taken(lock: FileLock) -> bool:
+def _taken(lock: BaseFileLock) -> bool:
+    """Whether it is ours now; also where the disk knows no locks, for then nobody can be kept out."""
     try:
         lock.acquire(timeout=0)
     except Timeout:
         return False
+    except NotImplementedError:
+        return True
     return True
 
 

@@ -5,13 +5,12 @@ holds any more is therefore rubbish, on this machine or on another one that shar
 """
 
 import os
+import sys
 import tempfile
 from pathlib import Path
 
-try:
+if sys.platform != "win32":  # nothing tells there who is dead, and unfinished files stay until somebody deletes them
     import fcntl
-except ImportError:  # Windows: nothing tells there who is dead, and unfinished files stay until somebody deletes them
-    fcntl = None
 
 _TRIES = 10
 
@@ -23,7 +22,11 @@ def new_part(path: Path) -> tuple[int, Path]:
     """
     for _ in range(_TRIES):
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=f".part{path.suffix}", dir=path.parent)
-        if _hold(handle) and Path(name).exists():
+        try:
+            free = _hold(handle)
+        except OSError:  # a disk that knows no locks: nobody can tidy up there either
+            free = True
+        if free and Path(name).exists():
             return handle, Path(name)
         os.close(handle)  # somebody who tidied up found it in the moment before it was held
     raise OSError(f"no unfinished file stays beside {path}")
@@ -46,7 +49,7 @@ def tidy_folder(folder: Path) -> None:
 
 
 def _delete_if_left(part: Path) -> None:
-    if fcntl is None:
+    if sys.platform == "win32":
         return
     try:
         handle = os.open(part, os.O_RDWR)
@@ -56,14 +59,18 @@ def _delete_if_left(part: Path) -> None:
         if _hold(handle):
             part.unlink(missing_ok=True)
     except OSError:
-        pass  # a folder that cannot be written keeps its rubbish
+        pass  # a folder that cannot be written, or a disk that knows no locks, keeps its rubbish
     finally:
         os.close(handle)
 
 
 def _hold(handle: int) -> bool:
-    """Whether nobody else holds the file; where the disk knows no locks, yes for a writer's own sake."""
-    if fcntl is None:
+    """Whether nobody else holds the file, which is held from then on.
+
+    Raises:
+        OSError: the disk knows no locks.
+    """
+    if sys.platform == "win32":
         return True
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
