@@ -1,4 +1,4 @@
-"""A few of the faults that `benchmarks/faults.py` injects by the hundred: after each, nothing is lost."""
+"""A few of the faults that `benchmarks/faults.py` injects: after each, nothing is lost."""
 
 import json
 import random
