@@ -25,11 +25,11 @@ from typing import Any
 TESTS = Path(__file__).resolve().parents[1] / "tests"
 sys.path[:0] = [str(TESTS / "faults"), str(TESTS / "data")]
 
-import injections
-from harness import Command, Forge
-from record import circumstances
-from shard_server import serving
-from victims import commands, make_material
+import injections  # noqa: E402
+from harness import Command, Forge  # noqa: E402
+from record import circumstances  # noqa: E402
+from shard_server import serving  # noqa: E402
+from victims import commands, make_material  # noqa: E402
 
 RESULT = Path(__file__).parent / "results" / "faults.json"
 BEGIN, END = "<!-- table of faults: begin -->", "<!-- table of faults: end -->"
@@ -86,7 +86,7 @@ def inject_into(
             print(f"  {fault}: {row}", flush=True)
 
 
-def inject_some(
+def inject_some(  # noqa: PLR0913
     forge: Forge,
     reference: injections.Undisturbed,
     inject: injections.Injection,

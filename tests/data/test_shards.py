@@ -28,7 +28,6 @@ from nndl_suite.data.write_shards import write_shards
 from nndl_suite.errors import ConfigError, DataError, RunError
 from nndl_suite.training.watch import ignore
 
-
 KILLED = """
 import os, signal, sys
 from pathlib import Path

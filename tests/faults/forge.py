@@ -5,6 +5,7 @@ One JSON object a line on stdin asks for a victim; on stdout come `{"born": pid}
 """
 
 import atexit
+import importlib
 import json
 import os
 import resource
@@ -13,6 +14,14 @@ import signal
 import sys
 import time
 import traceback
+from pathlib import Path
+
+from nndl_suite.cli.app import main as command
+from nndl_suite.comparison import tuning_worker
+from nndl_suite.data import fetch, folders
+from nndl_suite.nerf.field import FieldSettings
+from nndl_suite.nerf.trainer import TrainSettings
+from nndl_suite.training.loop import LoopSettings
 
 MODULES = (
     "nndl_suite.cli.app",
@@ -34,8 +43,6 @@ MODULES = (
 
 
 def main() -> None:
-    import importlib
-
     for module in MODULES:
         importlib.import_module(module)
     sys.stdout.write(json.dumps({"ready": os.getpid()}) + "\n")
@@ -72,7 +79,7 @@ def fork(request: dict) -> int:
     code = 70
     try:
         code = live(request)
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - it goes into the log, as Python's own end would
         traceback.print_exc()
     finally:
         atexit._run_exitfuncs()
@@ -83,8 +90,6 @@ def fork(request: dict) -> int:
 
 def live(request: dict) -> int:
     """The command, as a fresh process would run it, after the request's tweaks."""
-    from nndl_suite.cli.app import main as command
-
     log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     nothing = os.open(os.devnull, os.O_RDONLY)
     for target, source in ((0, nothing), (1, log), (2, log)):
@@ -104,22 +109,14 @@ def live(request: dict) -> int:
 
 def tweak(tweaks: dict) -> None:
     """Make small runs save often, and break the world as asked."""
-    from nndl_suite.comparison import tuning_worker
-    from nndl_suite.data import fetch, folders
-    from nndl_suite.nerf.field import FieldSettings
-    from nndl_suite.nerf.trainer import TrainSettings
-    from nndl_suite.training.loop import LoopSettings
-
-    LoopSettings.__init__.__kwdefaults__.update(
-        checkpoint_seconds=tweaks.get("checkpoint_seconds", 0.05), log_every=1
-    )
+    LoopSettings.__init__.__kwdefaults__.update(checkpoint_seconds=tweaks.get("checkpoint_seconds", 0.05), log_every=1)
     FieldSettings.__init__.__kwdefaults__.update(log2_rows=8, finest=64)
     TrainSettings.__init__.__kwdefaults__.update(samples_per_step=2**12)
     tuning_worker.SILENT_SECONDS, tuning_worker.BEAT_SECONDS, tuning_worker._WAIT_SECONDS = 1.0, 0.2, 0.1
     if "file_bytes" in tweaks:
         resource.setrlimit(resource.RLIMIT_FSIZE, (tweaks["file_bytes"], resource.RLIM_INFINITY))
     if "memory_bytes" in tweaks:
-        used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + tweaks["memory_bytes"], resource.RLIM_INFINITY))
     if "clock" in tweaks:
         jump(tweaks["clock"])

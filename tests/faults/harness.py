@@ -1,5 +1,6 @@
 """Victims, the ways to disturb them, and the oracle that says whether anything was lost."""
 
+import contextlib
 import json
 import os
 import select
@@ -12,6 +13,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import av
+import numpy as np
+import trimesh
+from PIL import Image
+from safetensors.numpy import load_file
+
+from nndl_suite.training.checkpoints import equal_states, load_newest
 
 HERE = Path(__file__).parent
 VARYING = {
@@ -40,10 +49,8 @@ class Victim:
 
     def signal(self, number: int) -> None:
         if self.pid not in self._forge.dead:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
-            except ProcessLookupError:
-                pass
 
     def alive(self, within: float) -> bool:
         """Whether it lives still after so many seconds; waits no longer than it lives."""
@@ -137,6 +144,8 @@ class Forge:
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait(20)
+        if self._process.stdout is not None:
+            self._process.stdout.close()
 
 
 @dataclass(frozen=True)
@@ -178,11 +187,7 @@ def _is_material(file: Path) -> bool:
     return request.exists() and "groups" not in json.loads(request.read_text())
 
 
-def _parse(file: Path) -> None:
-    import numpy as np
-    from PIL import Image
-    from safetensors.numpy import load_file
-
+def _parse(file: Path) -> None:  # noqa: C901 - a case for each kind of file
     if file.stat().st_size == 0 and file.suffix not in {".journal", ".lock", ".jsonl"}:
         raise ValueError("empty")
     if file.suffix == ".json":
@@ -199,14 +204,10 @@ def _parse(file: Path) -> None:
         with Image.open(file) as image:
             image.load()
     elif file.suffix == ".mp4":
-        import av
-
         with av.open(str(file)) as container:
             if not list(container.decode(video=0)):
                 raise ValueError("no frames")
     elif file.suffix in {".glb", ".ply", ".obj"}:
-        import trimesh
-
         trimesh.load(file)
 
 
@@ -222,8 +223,6 @@ def left_over(*folders: Path) -> list[str]:
 
 def outcome(place: Path) -> dict[str, Any]:
     """What finished commands left, without what the clock decides: results, last checkpoints, bytes of exports."""
-    from nndl_suite.training.checkpoints import load_newest
-
     found: dict[str, Any] = {}
     for file in sorted(place.rglob("*")):
         name = str(file.relative_to(place))
@@ -246,8 +245,6 @@ def _steady(node: Any) -> Any:
 
 def differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     """Names under which two outcomes differ, to the bit."""
-    from nndl_suite.training.checkpoints import equal_states
-
     if sorted(a) != sorted(b):
         return [f"files: {sorted(set(a) ^ set(b))}"]
     return [

@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from harness import Command, Forge
+from PIL import Image
+
+from nndl_suite.data.demo_capture import make_demo_capture
+from nndl_suite.data.write_shards import write_shards
 
 ON_CPU = ("--device", "cpu")
 EXACTLY = (*ON_CPU, "--precision", "32-true")
@@ -33,9 +36,6 @@ class Material:
 
 def make_material(forge: Forge, folder: Path, *, photos: int = 14) -> Material:
     """Everything that the commands read, in a new folder."""
-    from nndl_suite.data.demo_capture import make_demo_capture
-    from nndl_suite.data.write_shards import write_shards
-
     rng = np.random.default_rng(0)
     folder.mkdir(parents=True)
     for split, n in (("train", 80), ("test", 40)):
