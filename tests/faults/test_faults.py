@@ -46,22 +46,19 @@ def reference(forge, material, scratch):
 
 
 @pytest.mark.parametrize(
-    ("name", "fault", "times"),
+    ("name", "fault"),
     [
-        ("ssl pretrain", injections.kill, 2),
-        ("ssl pretrain", injections.interrupt, 1),
-        ("ssl pretrain", injections.two_at_once, 1),
-        ("train", injections.file_limit, 2),
-        ("nerf train", injections.kill, 2),
-        ("nerf render", injections.kill, 1),
-        ("tune", injections.kill, 1),
+        ("ssl pretrain", injections.kill),
+        ("ssl pretrain", injections.interrupt),
+        ("ssl pretrain", injections.two_at_once),
+        ("train", injections.file_limit),
+        ("nerf train", injections.kill),
     ],
 )
-def test_nothing_is_lost(forge, reference, scratch, name, fault, times):
+def test_nothing_is_lost(forge, reference, scratch, name, fault):
     rng = random.Random(f"{name}/{fault.__name__}")
-    for _ in range(times):
-        verdict = fault(injections.Trial(forge, reference(name), scratch / "trial"), rng)
-        assert not verdict.lost, verdict.said
+    verdict = fault(injections.Trial(forge, reference(name), scratch / "trial"), rng)
+    assert not verdict.lost, verdict.said
 
 
 class TestTheOracle:
