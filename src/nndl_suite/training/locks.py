@@ -15,7 +15,6 @@ from filelock import BaseFileLock, FileLock, Timeout
 
 from nndl_suite.errors import RunError
 from nndl_suite.training.parts import tidy_folder
-from nndl_suite.training.processes import from_first
 
 _LOCK, _HOLDER = ".lock", ".holder.json"
 _LAST_SECONDS = 10.0
@@ -35,6 +34,8 @@ def only_writer(folder: Path) -> Generator[None, None, None]:
     Raises:
         RunError: another command writes there, and which; or the folder cannot be written.
     """
+    from nndl_suite.training.processes import from_first  # noqa: PLC0415 - brings torch, which no reader of runs needs
+
     with ExitStack() as stack:
         from_first(lambda: stack.enter_context(held(folder)))
         yield

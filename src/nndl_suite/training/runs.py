@@ -11,7 +11,6 @@ from pathlib import Path
 from nndl_suite.errors import RunError
 from nndl_suite.training.files import Json, append_line, read_json, write_json
 from nndl_suite.training.locks import held
-from nndl_suite.training.processes import from_first, is_first
 
 _BEGIN_SECONDS = 10.0
 _PACKAGES = ("nndl-suite", "torch", "torchvision", "timm", "lightly", "numba", "pycolmap")
@@ -43,6 +42,8 @@ class RunFolder:
         Raises:
             RunError: the disk is full, or the folder is gone.
         """
+        from nndl_suite.training.processes import is_first  # noqa: PLC0415 - brings torch, which no reader of runs needs
+
         if not is_first():
             return
         file = self.path / "metrics.jsonl"
@@ -87,6 +88,8 @@ def open_run(path: Path | str, *, kind: str, settings: Mapping[str, Json], resum
         RunError: the folder holds a run and `resume` is off, holds another kind of run or other settings, or holds
             other files.
     """
+    from nndl_suite.training.processes import from_first  # noqa: PLC0415 - as in `log`
+
     return from_first(lambda: _open(RunFolder(Path(path)), kind, settings, resume=resume))
 
 
