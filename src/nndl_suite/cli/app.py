@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import signal
 import sys
 from io import TextIOWrapper
 from typing import Annotated
@@ -98,6 +99,9 @@ def main() -> None:
             raise
         say_error(_lack(bug) or f"{type(bug).__name__}: {bug} - this is a bug; run again with --debug to see where")
         sys.exit(1)
+    finally:
+        # nothing is left to stop, and a Ctrl-C in the interpreter's own end would print a traceback
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _write_every_letter() -> None:
