@@ -1,6 +1,8 @@
 """The `nndl-suite` command and its groups."""
 
+import errno
 import logging
+import signal
 import sys
 from io import TextIOWrapper
 from typing import Annotated
@@ -26,6 +28,9 @@ from nndl_suite.cli import (
 from nndl_suite.cli.screen import say_error
 from nndl_suite.errors import Interrupted, NndlError
 from nndl_suite.training.environment import is_told_first
+
+_NO_MEMORY = ("can't allocate memory", "Cannot allocate memory", "CUDA out of memory")
+_NO_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 app = typer.Typer(
     name="nndl-suite",
@@ -92,8 +97,11 @@ def main() -> None:
     except Exception as bug:  # noqa: BLE001 - the last line of defence: a person sees one sentence, --debug the rest
         if debug:
             raise
-        say_error(f"{type(bug).__name__}: {bug} - this is a bug; run again with --debug to see where")
+        say_error(_lack(bug) or f"{type(bug).__name__}: {bug} - this is a bug; run again with --debug to see where")
         sys.exit(1)
+    finally:
+        # nothing is left to stop, and a Ctrl-C in the interpreter's own end would print a traceback
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _write_every_letter() -> None:
@@ -107,3 +115,16 @@ def _say(error: NndlError) -> None:
     """An error, unless the first of several processes says it."""
     if not error.told:
         say_error(str(error) if is_told_first() else f"in one process of several: {error}")
+
+
+def _lack(error: Exception) -> str | None:
+    """What the machine lacks, where that is why something failed."""
+    go_on = "a command that writes a run goes on with --resume"
+    if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
+        return f"not enough memory ({error}); close other programs, or ask for smaller batches or images; {go_on}"
+    if "DataLoader worker" in str(error):  # torch says so wherever the command happens to be
+        return f"a process that reads images was killed, as happens when memory runs out ({error}); {go_on}"
+    if isinstance(error, OSError) and error.errno in _NO_DISK:
+        where = "" if error.filename is None else f" {error.filename}"
+        return f"cannot write{where}: {error.strerror}; free some space; {go_on}"
+    return None

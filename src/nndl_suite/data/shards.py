@@ -29,6 +29,8 @@ from nndl_suite.data.tar_samples import SUFFIXES, member_at, opened
 from nndl_suite.errors import DataError
 from nndl_suite.training.watch import Step, Watcher, ignore
 
+UNFINISHED = ".unfinished."
+"""So begins the name of the hidden folder in which shards are written."""
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 _DECODE_CHUNK = 256
@@ -146,6 +148,8 @@ def find_shards(place: Path) -> list[Path]:
     found = [path for one in named for path in ([one] if one.is_file() else _globbed(one))]
     if not found:
         raise DataError(f"there are no shards {pattern}; wds: wants tar files, as `nndl-suite data shard` writes them")
+    if place.is_dir() and any(place.glob(f"{UNFINISHED}*")):
+        raise DataError(f"{place} holds part of a set whose writing was cut off; delete it, then write it again")
     missing = [one for one in named if not one.is_file() and not glob.has_magic(str(one))]
     if missing:
         raise DataError(f"{len(missing)} of {len(named)} shards are missing, the first is {missing[0]}")

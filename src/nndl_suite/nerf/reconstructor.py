@@ -62,6 +62,7 @@ from nndl_suite.training.checkpoints import Checkpoint, State, load_newest
 from nndl_suite.training.environment import Spread
 from nndl_suite.training.fabric import Device, join_fabric
 from nndl_suite.training.files import Json, check_place
+from nndl_suite.training.locks import held, only_writer
 from nndl_suite.training.processes import from_first, one_falls_all_fall
 from nndl_suite.training.runs import RunFolder, open_run, read_run
 from nndl_suite.training.watch import Watcher, ignore
@@ -169,7 +170,8 @@ class ColmapNerfReconstructor:
         if not self._uses_colmap or self._poses_file.exists():
             return self.scene.poses
         settings = SfmSettings(seed=self.settings.seed, video_frames=self.settings.video_frames)
-        estimate_poses(self._source, self.out / "poses", settings=settings, watch=watch)
+        with held(self.out):
+            estimate_poses(self._source, self.out / "poses", settings=settings, watch=watch)
         return self.scene.poses
 
     def fit(
@@ -206,7 +208,7 @@ class ColmapNerfReconstructor:
         started = time.monotonic()
         join_fabric("cpu", "32-true", Spread(devices, nodes))
         run = self._begin(resume=resume)
-        with one_falls_all_fall():
+        with only_writer(run.path), one_falls_all_fall():
             from_first(lambda: self.estimate_poses(resume=True, watch=watch))
             budget = from_first(lambda: settle_budget(run, minutes, steps))
             before_training = time.monotonic() - started
@@ -229,7 +231,10 @@ class ColmapNerfReconstructor:
         Raises:
             RunError: nothing has been trained yet.
         """
-        return self._scores or self._score(0.0, watch)
+        if self._scores is not None:
+            return self._scores
+        with held(self.out):
+            return self._score(0.0, watch)
 
     def render_orbit(
         self, path: Path | str, *, frames: int = 120, fps: float = 30, watch: Watcher = ignore

@@ -26,6 +26,7 @@ from nndl_suite.training.checkpoints import State
 from nndl_suite.training.environment import Spread
 from nndl_suite.training.fabric import join_fabric
 from nndl_suite.training.files import Json
+from nndl_suite.training.locks import only_writer
 from nndl_suite.training.loop import LoopResult, LoopSettings, Metrics, run_loop
 from nndl_suite.training.processes import from_first, one_falls_all_fall, own_part
 from nndl_suite.training.runs import RunFolder, open_run
@@ -92,7 +93,7 @@ class SSLPretrainer(PretrainConfig):
         run = open_run(out, kind="pretrain", settings=self._settings(images), resume=resume)
         if (result := from_first(run.result)) is not None:
             return PretrainRun.from_result(run.path, result)
-        with one_falls_all_fall():
+        with only_writer(run.path), one_falls_all_fall():
             return _pretrain(self, images, run, fabric, watch)
 
     def _settings(self, images: ImageSet) -> dict[str, Json]:

@@ -30,6 +30,7 @@ from nndl_suite.representation.probe_result import ProbeResult
 from nndl_suite.training.fabric import Device, Precision, make_fabric, resolve_device
 from nndl_suite.training.files import Json
 from nndl_suite.training.intervals import wilson_interval
+from nndl_suite.training.locks import only_writer
 from nndl_suite.training.runs import RunFolder, open_run
 from nndl_suite.training.watch import Watcher, ignore
 
@@ -134,6 +135,20 @@ class LinearProbe:
         run = open_run(out, kind="probe", settings=self._settings(train), resume=resume)
         if (result := run.result()) is not None:
             return ProbeResult.from_result(run.path, result)
+        with only_writer(run.path):
+            return self._score(dataset, source, train, run, start, data_root, watch)
+
+    def _score(  # noqa: PLR0913 - all that is known by then
+        self,
+        dataset: str,
+        source: FeatureSource,
+        train: ImageSet,
+        run: RunFolder,
+        start: float,
+        data_root: Path | str | None,
+        watch: Watcher,
+    ) -> ProbeResult:
+        """Fit, and read the test split once."""
         fabric = make_fabric(self.device, self.precision)
         reader = FeatureReader(source, fabric, cache_folder(self.cache), watch)
         if self.protocol == "finetune":

@@ -6,7 +6,10 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from nndl_suite.errors import RunError
+from nndl_suite.training.parts import new_part, tidy
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
@@ -14,27 +17,38 @@ Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, flush it to the disk, then rename it to `path`.
 
+    What a writer of the same file that was killed has left beside it is deleted.
+
     Raises:
         RunError: the disk is full or the folder cannot be written; nothing of the new content is left behind.
     """
-    part: Path | None = None
+    handle, part = -1, None
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=f".part{path.suffix}", dir=path.parent)
-        os.close(handle)
-        part = Path(name)
+        tidy(path)
+        handle, part = new_part(path)
         write(part)
         with part.open("rb+") as file:
             os.fsync(file.fileno())
         part.chmod(0o644)
+        if os.name == "nt":  # where an open file cannot be renamed
+            os.close(handle)
+            handle = -1
         part.replace(path)
         _flush_folder(path.parent)
-    except OSError as error:
-        raise RunError(
-            f"cannot write {path}: {error.strerror or error}; free some space or choose another --out"
-        ) from error
+    except (OSError, SafetensorError) as error:
+        raise RunError(f"cannot write {path}: {_why(error)}; free some space or choose another --out") from error
     finally:
         if part is not None:
             part.unlink(missing_ok=True)
+        if handle >= 0:
+            os.close(handle)
+
+
+def _why(error: Exception) -> str:
+    """The system's reason, without the name of the temporary file."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return str(error).partition(" at path")[0]
 
 
 def _flush_folder(folder: Path) -> None:
@@ -66,6 +80,16 @@ def read_json(path: Path) -> dict[str, Json]:
     if not isinstance(content, dict):
         raise RunError(f"{path} holds a JSON {type(content).__name__}, expected an object")
     return content
+
+
+def append_line(file: Path, line: str) -> None:
+    """Append one line. Behind one that was cut short, by a full disk say, it begins anew, and is not lost with it."""
+    with file.open("ab+") as lines:
+        if lines.tell() > 0:
+            lines.seek(-1, os.SEEK_END)
+            if lines.read(1) != b"\n":
+                lines.write(b"\n")
+        lines.write(line.encode() + b"\n")
 
 
 def check_place(file: Path) -> None:

@@ -9,8 +9,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from nndl_suite.errors import RunError
-from nndl_suite.training.files import Json, read_json, write_json
+from nndl_suite.training.files import Json, append_line, read_json, write_json
+from nndl_suite.training.locks import held
 
+_BEGIN_SECONDS = 10.0
 _PACKAGES = ("nndl-suite", "torch", "torchvision", "timm", "lightly", "numba", "pycolmap")
 
 
@@ -35,13 +37,22 @@ class RunFolder:
         return read_json(file) if file.exists() else None
 
     def log(self, record: Mapping[str, float | int | str]) -> None:
-        """Append one line to `metrics.jsonl`; of several processes only the first does."""
+        """Append one line to `metrics.jsonl`; of several processes only the first does.
+
+        Raises:
+            RunError: the disk is full, or the folder is gone.
+        """
         from nndl_suite.training.processes import is_first  # noqa: PLC0415 - brings torch, which no reader of runs needs
 
         if not is_first():
             return
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        file = self.path / "metrics.jsonl"
+        try:
+            append_line(file, json.dumps(record))
+        except OSError as error:
+            raise RunError(
+                f"cannot write {file}: {error.strerror or error}; free some space, then go on with --resume"
+            ) from error
 
     def metrics(self) -> list[dict[str, float]]:
         """The metrics log in step order.
@@ -85,22 +96,32 @@ def open_run(path: Path | str, *, kind: str, settings: Mapping[str, Json], resum
 def _open(run: RunFolder, kind: str, settings: Mapping[str, Json], *, resume: bool) -> RunFolder:
     if run.path.is_file():
         raise RunError(f"{run.path} is a file; --out wants the name of a new folder")
+    if not _is_begun(run):
+        with held(run.path, patience=_BEGIN_SECONDS):  # two commands may begin it at once
+            if not _is_begun(run):
+                _begin(run, kind, settings)
+                return run
+    if not resume:
+        raise RunError(f"{run.path} already holds a run; add --resume to go on with it or choose another --out")
+    _check_same(run, kind, settings)
+    return run
+
+
+def _is_begun(run: RunFolder) -> bool:
+    """Whether the folder holds a run; refuses one that holds other things."""
     if (run.path / "config.json").exists():
-        if not resume:
-            raise RunError(f"{run.path} already holds a run; add --resume to go on with it or choose another --out")
-        _check_same(run, kind, settings)
-        return run
+        return True
     if run.path.exists() and any(not item.name.startswith(".") for item in run.path.iterdir()):
         raise RunError(f"{run.path} is not empty and holds no run (no config.json); choose another --out")
-    try:
-        run.checkpoints.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"cannot make {run.path}: {error.strerror}; choose another --out") from error
+    return False
+
+
+def _begin(run: RunFolder, kind: str, settings: Mapping[str, Json]) -> None:
     write_json(
         run.path / "config.json",
         {"kind": kind, "settings": dict(settings), "versions": package_versions(), "machine": machine()},
     )
-    return run
+    run.checkpoints.mkdir(exist_ok=True)  # not before: a kill would leave a folder that is no run, and not empty
 
 
 def read_run(path: Path | str, *, kind: str) -> RunFolder:
