@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from nndl_suite.representation.predictions import Predictions
+from nndl_suite.training.predictions import Predictions
 from nndl_suite.representation.study_rows import Row
 from nndl_suite.representation.study_scores import SeedScore, best_row, score_rows
 

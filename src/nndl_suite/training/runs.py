@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from nndl_suite.errors import RunError
+from nndl_suite.training.command import command
 from nndl_suite.training.files import Json, read_json, write_json
 from nndl_suite.training.processes import from_first, is_first
 
@@ -95,7 +96,13 @@ def _open(run: RunFolder, kind: str, settings: Mapping[str, Json], *, resume: bo
         raise RunError(f"cannot make {run.path}: {error.strerror}; choose another --out") from error
     write_json(
         run.path / "config.json",
-        {"kind": kind, "settings": dict(settings), "versions": package_versions(), "machine": machine()},
+        {
+            "kind": kind,
+            "settings": dict(settings),
+            "command": list[Json](command()),
+            "versions": package_versions(),
+            "machine": machine(),
+        },
     )
     return run
 
