@@ -180,6 +180,9 @@ def test_evaluate_leaves_what_the_contract_says(small_set, tmp_path):
     assert written["kind"] == "probe"
     keys = "protocol features dataset test_accuracy test_accuracy_ci95 val_accuracy chosen feature_dim resolution"
     assert set(keys.split()) <= set(written)
+    assert written["class_names"]
+    left = {file.name for file in (tmp_path / "run").iterdir()}
+    assert {"predictions.npz", "embedding.json", "neighbours.json"} <= left
     assert (result.feature_dim, result.resolution, result.features) == (128, 16, "random")
     low, high = result.test_accuracy_ci95
     assert low <= result.test_accuracy <= high

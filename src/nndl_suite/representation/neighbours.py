@@ -69,6 +69,8 @@ def _spread(images: ImageSet) -> Int64[Tensor, "q"]:
 
 
 def _pictures(images: ImageSet, places: list[int]) -> list[dict[str, Json]]:
+    if not places:
+        return []
     pixels = images.store.read(torch.tensor(places, dtype=torch.int64))
     labels = [None] * len(places) if images.labels is None else images.labels[places].tolist()
     return [
