@@ -16,10 +16,10 @@ from nndl_suite.representation.finetune import FinetuneTraining
 from nndl_suite.representation.knn import fit_knn
 from nndl_suite.representation.linear import PENALTIES, fit_linear
 from nndl_suite.representation.logistic import fit_path
-from nndl_suite.training.predictions import read_predictions
 from nndl_suite.representation.pretrainer import SSLPretrainer
 from nndl_suite.representation.probe import LinearProbe
 from nndl_suite.representation.probe_result import ProbeResult
+from nndl_suite.training.predictions import read_predictions
 
 
 def _planted(n: int, seed: int, noise: float = 0.0):

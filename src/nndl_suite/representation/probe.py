@@ -26,12 +26,12 @@ from nndl_suite.representation.finetune import FinetuneSettings, finetune
 from nndl_suite.representation.knn import fit_knn
 from nndl_suite.representation.linear import fit_linear
 from nndl_suite.representation.neighbours import Described, write_neighbours
-from nndl_suite.training.predictions import Predictions, write_predictions
 from nndl_suite.representation.pretrain_run import PretrainRun
 from nndl_suite.representation.probe_result import ProbeResult
 from nndl_suite.training.fabric import Device, Precision, make_fabric, resolve_device
 from nndl_suite.training.files import Json
 from nndl_suite.training.intervals import wilson_interval
+from nndl_suite.training.predictions import Predictions, write_predictions
 from nndl_suite.training.runs import RunFolder, open_run
 from nndl_suite.training.watch import Watcher, ignore
 

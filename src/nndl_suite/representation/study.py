@@ -14,7 +14,6 @@ from nndl_suite.errors import TrainingError
 from nndl_suite.report.confusion import Confusion, worst_confusions
 from nndl_suite.representation.embedding_map import write_map
 from nndl_suite.representation.features import load_feature_source
-from nndl_suite.training.predictions import read_predictions
 from nndl_suite.representation.pretrain_config import SPEED_ONLY
 from nndl_suite.representation.pretrain_run import PretrainRun
 from nndl_suite.representation.probe import LinearProbe
@@ -23,6 +22,7 @@ from nndl_suite.representation.study_rows import Row
 from nndl_suite.representation.study_scores import SeedScore, StudyScore, best_row, score_rows
 from nndl_suite.training.fabric import make_fabric
 from nndl_suite.training.files import Json
+from nndl_suite.training.predictions import read_predictions
 from nndl_suite.training.runs import RunFolder, open_run
 from nndl_suite.training.watch import Watcher, ignore, within
 
