@@ -158,7 +158,8 @@ def test_the_turn_plays_and_stops(browser, page):
     browser.ask("new Promise((done) => setTimeout(done, 300))")
     assert browser.ask(where) == still  # as the person's system asks
     browser.open(page, width=1200, motion="no-preference")
-    browser.ask(f"new Promise((done) => {{ const t = setInterval(() => {{ if ({where} !== {still!r}) {{ clearInterval(t); done() }} }}, 20) }})")
+    moved = f"const t = setInterval(() => {{ if ({where} !== {still!r}) {{ clearInterval(t); done() }} }}, 20)"
+    browser.ask(f"new Promise((done) => {{ {moved} }})")
     button = "document.querySelector('[data-film] button')"
     assert browser.ask(f"{button}.textContent") == "Pause"
     browser.ask(f"{button}.click()")

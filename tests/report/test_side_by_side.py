@@ -13,7 +13,8 @@ from nndl_suite.training.runs import RunFolder
 
 
 def test_runs_of_a_kind_stand_beside_one_another(tmp_path):
-    runs = [pretrain(tmp_path), pretrain(tmp_path, "again"), nerf(tmp_path), probe(tmp_path), probe(tmp_path, "two", 0.2)]
+    probes = [probe(tmp_path), probe(tmp_path, "two", 0.2)]
+    runs = [pretrain(tmp_path), pretrain(tmp_path, "again"), nerf(tmp_path), *probes]
     html, page = page_of(runs, tmp_path)
     assert "At a glance" in page.text
     assert "Pretraining: side by side" in page.text

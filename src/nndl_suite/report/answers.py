@@ -46,7 +46,9 @@ def _pretrain(result: Result) -> Answer:
         measure="effective rank of the features" if knn is None else "neighbours' accuracy on training images",
         value=words.brief(result["effective_rank"]) if knn is None else words.percent(as_number(knn)),
         interval="",
-        sure=f"Warning: {last}." if last else "No score: a look at the last features. A probe says what they are worth.",
+        sure=f"Warning: {last}."
+        if last
+        else "No score: a look at the last features. A probe says what they are worth.",
     )
 
 
@@ -161,7 +163,9 @@ def _sweep(result: Result) -> Answer:
 
 
 def _on_images(result: Result) -> str:
-    return f" on {words.counted(round(as_number(result['test_images'])), 'test image')}" if "test_images" in result else ""
+    if "test_images" not in result:
+        return ""
+    return f" on {words.counted(round(as_number(result['test_images'])), 'test image')}"
 
 
 _ANSWERS: dict[str, Callable[[Result], Answer]] = {

@@ -70,7 +70,9 @@ def map_pictures(
     labels = [int(as_number(label)) for label in cast(list[Json], content["labels"])]
     names, group_of = _groups(class_names, superclasses)
     of = str(content.get("of", "test images"))
-    key = [Key(colour=place % len(PALETTE), cross=place >= len(PALETTE), label=name) for place, name in enumerate(names)]
+    key = [
+        Key(colour=place % len(PALETTE), cross=place >= len(PALETTE), label=name) for place, name in enumerate(names)
+    ]
     for one in (as_object(node) for node in cast(list[Json], content["maps"])):
         places = [(as_number(x), as_number(y)) for x, y in cast(list[list[Json]], one["xy"])]
         groups = [group_of[label] for label in labels] if labels else [0] * len(places)
