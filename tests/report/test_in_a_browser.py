@@ -118,12 +118,14 @@ def test_everything_that_acts_is_reached_by_tab(browser, page):
     reached = set()
     for _ in range(wanted + 5):
         browser.press("Tab", windowsVirtualKeyCode=9)
-        reached.add(browser.ask("""
+        reached.add(
+            browser.ask("""
           (() => {
             const all = [...document.querySelectorAll("a, summary, button, canvas, .wide, input")];
             return all.indexOf(document.activeElement);
           })()
-        """))
+        """)
+        )
     assert len(reached - {-1}) == wanted
 
 

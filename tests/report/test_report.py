@@ -16,7 +16,6 @@ from nndl_suite.report.scene_view import read_scene
 from nndl_suite.training.runs import RunFolder, open_run
 
 
-
 @pytest.fixture
 def all_runs(tmp_path):
     probes = [probe(tmp_path), probe(tmp_path, "probe-random", 0.12)]

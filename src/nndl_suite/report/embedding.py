@@ -122,9 +122,7 @@ def _picture(node: Json) -> str:
     return node
 
 
-def _groups(
-    class_names: Sequence[str], superclasses: Mapping[str, Sequence[int]]
-) -> tuple[list[str], dict[int, int]]:
+def _groups(class_names: Sequence[str], superclasses: Mapping[str, Sequence[int]]) -> tuple[list[str], dict[int, int]]:
     """Names of what gets a look of its own, and which of them each label belongs to."""
     if superclasses:
         return list(superclasses), {label: i for i, labels in enumerate(superclasses.values()) for label in labels}
