@@ -14,6 +14,8 @@ from nndl_suite.training.runs import open_run
 
 CLASSES = ("cat", "dog", "eel")
 
+_CLASSES = len(CLASSES)
+
 
 def probe(root, name="probe", accuracy=0.5512):
     run = open_run(root / name, kind="probe", settings={"grid": {"l2": [1e-4, 1e-3]}}, resume=False)
@@ -103,11 +105,13 @@ def comparison(root, *, seeds=(0, 1), ci95=(-0.01, 0.05), finished=True, supercl
     arms = []
     for name, mean in (("resnet18", 0.71), ("vit", 0.73)):
         for seed in seeds:
-            arm = open_run(run.path / "arms" / f"{name}-seed{seed}", kind="arm", settings={}, resume=False)
-            predictions(arm.path, seed=seed)
+            folder = open_run(run.path / "arms" / f"{name}-seed{seed}", kind="arm", settings={}, resume=False)
+            predictions(folder.path, seed=seed)
             for epoch in range(1, 6):
-                arm.log({"step": epoch * 10 - 5, "seconds": epoch, "loss": 4 / epoch})
-                arm.log({"step": epoch * 10, "seconds": epoch, "loss": 4 / epoch, "epoch": epoch, "val_accuracy": 0.1})
+                folder.log({"step": epoch * 10 - 5, "seconds": epoch, "loss": 4 / epoch})
+                folder.log(
+                    {"step": epoch * 10, "seconds": epoch, "loss": 4 / epoch, "epoch": epoch, "val_accuracy": 0.1}
+                )
         arms.append(arm(name, mean, seeds))
     difference = {
         "mean": 0.02,
@@ -185,7 +189,7 @@ def write_scene(file, **changes):
     file.write_text(json.dumps(scene))
 
 
-def predictions(folder, seed=0, classes=len(CLASSES), images=60):
+def predictions(folder, seed=0, classes=_CLASSES, images=60):
     """Of so many test images, two thirds right."""
     rng = np.random.default_rng(seed)
     labels = np.arange(images) % classes
@@ -193,7 +197,7 @@ def predictions(folder, seed=0, classes=len(CLASSES), images=60):
     write_predictions(folder, Predictions(predicted=guessed, labels=labels))
 
 
-def embedding(folder, name, *, labels, classes=len(CLASSES)):
+def embedding(folder, name, *, labels, classes=_CLASSES):
     """Two hundred places in a plane."""
     xy = np.random.default_rng(0).normal(size=(200, 2)).round(4).tolist()
     content = {

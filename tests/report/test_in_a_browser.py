@@ -199,7 +199,8 @@ def test_the_cloud_turns(browser, page, theme):
     browser.ask("document.querySelector('[data-key=Home]').click()")
     browser.ask(settled)
     assert browser.ask(picture) == seen[0]
-    browser.ask("document.querySelector('label[for=theme-%s]').click()" % {"light": "dark", "dark": "light"}[theme])
+    other = {"light": "dark", "dark": "light"}[theme]
+    browser.ask(f"document.querySelector('label[for=theme-{other}]').click()")
     browser.ask(settled)
     assert browser.ask(picture) != seen[0]  # the strokes' colours are the ground's
 
