@@ -162,7 +162,7 @@ def test_a_study(tmp_path):
     ):
         assert expected in text, expected
     assert "<b>" not in html
-    assert html.count("<svg") == 2 + 1 + 1  # two protocols, the gains, one map
+    assert html.count("<svg") == 2 + 1 + (1 + 2)  # two protocols, the gains, one map and the signs of its key
     assert "Gains by superclass" not in _page(_study(tmp_path / "b", superclasses=False), tmp_path)[1]
 
 

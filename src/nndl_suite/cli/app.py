@@ -27,6 +27,7 @@ from nndl_suite.cli import (
 )
 from nndl_suite.cli.screen import say_error
 from nndl_suite.errors import Interrupted, NndlError
+from nndl_suite.training.command import begun_by
 from nndl_suite.training.environment import is_told_first
 
 _NO_MEMORY = ("can't allocate memory", "Cannot allocate memory", "CUDA out of memory")
@@ -81,7 +82,8 @@ def main() -> None:
     for name in ("rank_zero", "distributed"):  # which announce the precision, and each process
         logging.getLogger(f"lightning_fabric.utilities.{name}").setLevel(logging.WARNING)
     try:
-        app(arguments)
+        with begun_by(["nndl-suite", *arguments]):
+            app(arguments)
     except Interrupted as stopped:
         _say(stopped)
         sys.exit(130)

@@ -19,6 +19,7 @@ from nndl_suite.data.image_set import ImageSet
 from nndl_suite.data.splits import stratified_split
 from nndl_suite.errors import RunError, TrainingError
 from nndl_suite.training.files import Json
+from nndl_suite.training.predictions import Predictions
 from nndl_suite.training.processes import everywhere, summed
 from nndl_suite.training.seeds import generator_for
 
@@ -74,6 +75,10 @@ class ArmScore:
     """Training images over those seconds."""
 
 
+def _forget(_: Predictions) -> None:
+    """Answers that nobody keeps."""
+
+
 @torch.no_grad()
 def accuracy_and_loss(
     predict: Predict, images: ImageSet, *, batch_size: int, device: torch.device | str
@@ -93,12 +98,26 @@ def accuracy_and_loss(
 
 
 @torch.no_grad()
-def score_network(
-    predict: Predict, *, train: ImageSet, test: ImageSet, batch_size: int, device: torch.device | str
+def score_network(  # noqa: PLR0913 - what to score, on what, and who keeps the answers
+    predict: Predict,
+    *,
+    train: ImageSet,
+    test: ImageSet,
+    batch_size: int,
+    device: torch.device | str,
+    keep: Callable[[Predictions], None] = _forget,
 ) -> NetworkScores:
     """All scores of a trained network; the test images are read once, and corrupted as they are read.
 
     Of several processes each reads its share of the batches.
+
+    Args:
+        predict: The network.
+        train: A draw of it is scored, unaugmented.
+        test: What the scores are of.
+        batch_size: Images at once.
+        device: Where `predict` wants them.
+        keep: Takes what it said of each test image, in every process.
 
     Raises:
         TrainingError: a logit is not finite.
@@ -116,7 +135,9 @@ def score_network(
     if not of_clean.isfinite().all():
         raise everywhere(TrainingError("the trained network answers test images with numbers that are not finite"))
     labels = test.required_labels().to(of_clean.device)
-    accuracy = (of_clean.argmax(dim=1) == labels).double().mean().item()
+    predicted = of_clean.argmax(dim=1)
+    keep(Predictions(predicted=predicted.cpu().numpy(), labels=labels.cpu().numpy()))
+    accuracy = (predicted == labels).double().mean().item()
     seen = accuracy_and_loss(predict, _sample(train, most=len(test)), batch_size=batch_size, device=device)
     return NetworkScores(
         test_accuracy=accuracy,

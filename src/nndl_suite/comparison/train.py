@@ -119,6 +119,8 @@ def train_architecture(  # noqa: PLR0913 - each is a choice of the person who tr
             "epochs": epochs,
             **arm_fields(score),
             "test_accuracy_ci95": list(result.ci95),
+            "test_images": len(splits.test),
+            "class_names": list(splits.test.class_names),
             "recipe": asdict(recipe),
             "chosen": asdict(rates),
             "weights": _WEIGHTS,

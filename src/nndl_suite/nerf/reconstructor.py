@@ -57,6 +57,7 @@ from nndl_suite.nerf.surface_files import (
     save_point_cloud,
 )
 from nndl_suite.nerf.trainer import TrainSettings, train_field
+from nndl_suite.nerf.turn import write_turn
 from nndl_suite.nerf.write_cameras import write_colmap_text, write_transforms
 from nndl_suite.training.checkpoints import Checkpoint, State, load_newest
 from nndl_suite.training.environment import Spread
@@ -79,7 +80,8 @@ class ColmapNerfReconstructor:
     """A reconstruction and its run folder.
 
     `fit` finds the poses if nobody has. Besides what every run holds, the folder has COLMAP's work in `poses/`, the
-    held-out photos beside their renderings in `views/`, and cameras and sparse points in `scene.json`.
+    held-out photos beside their renderings in `views/`, a small turn round the object in `turn.jpg`, and cameras and
+    sparse points in `scene.json`.
     """
 
     def __init__(  # noqa: PLR0913 - the public contract
@@ -226,7 +228,7 @@ class ColmapNerfReconstructor:
     def evaluate(self, *, watch: Watcher = ignore) -> Evaluation:
         """Scores on the held-out photos, of the newest checkpoint; `fit` has them at hand.
 
-        Writes `views/` and `result.json`.
+        Writes `views/`, `turn.jpg` and `result.json`.
 
         Raises:
             RunError: nothing has been trained yet.
@@ -539,6 +541,15 @@ class ColmapNerfReconstructor:
             lpips_missing=lpips.reason if isinstance(lpips, NoLpips) else None,
         )
         write_views(self.out / "views", scores.test)
+        write_turn(
+            self.out,
+            field,
+            self.scene,
+            train,
+            field_from_world=self.field_from_world,
+            max_side=self.settings.max_side,
+            watch=watch,
+        )
         fields = result_fields(
             scores,
             checkpoint,

@@ -18,12 +18,25 @@ _CURVE_POINTS = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """What a colour of a drawing stands for."""
+
+    colour: int
+    """Index into `PALETTE`."""
+    label: str
+    cross: bool = False
+    """A cross instead of a dot."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
     """A drawing, with words for those who do not see it."""
 
     svg: Markup
     alt: str
     caption: str
+    key: tuple[Key, ...] = ()
+    """Of a drawing that has its key beside it, not in it."""
 
 
 def interval_picture(rows: Sequence[Estimate], x: str) -> Picture:

@@ -1,5 +1,6 @@
 """Learning a backbone from images without their labels."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -14,9 +15,11 @@ from nndl_suite.data.image_set import ImageSet
 from nndl_suite.models.backbones import build_backbone
 from nndl_suite.models.normalisation import Normalisation, measure_normalisation
 from nndl_suite.models.weights import save_backbone
-from nndl_suite.representation.features import FeatureSource
+from nndl_suite.representation.embedding_map import evenly_spread, write_map_of_features
+from nndl_suite.representation.features import FeatureSource, extract_features
 from nndl_suite.representation.methods import METHODS
 from nndl_suite.representation.methods.method import SSLMethod
+from nndl_suite.representation.neighbours import Described, write_neighbours
 from nndl_suite.representation.online_probe import OnlineProbe
 from nndl_suite.representation.pretrain_config import SPEED_ONLY, PretrainConfig
 from nndl_suite.representation.pretrain_run import PretrainRun
@@ -133,6 +136,8 @@ def _pretrain(config: PretrainConfig, images: ImageSet, run: RunFolder, fabric: 
         if last not in quality.looks:
             quality.look(last)
         (run.path / _GOOD_FILE).unlink(missing_ok=True)
+        if not math.isnan(quality.looks[last].spread):
+            _show(quality, config.method, run.path)
         fields = _result_fields(config, images, run, fabric, done, epochs=total / len(batches))
         looked: dict[str, Json] = {
             "effective_rank": round(quality.looks[last].effective_rank, 2),
@@ -157,6 +162,7 @@ def _result_fields(
         "checkpoint": _BACKBONE_FILE,
         "dataset": images.name,
         "images": len(images),
+        "class_names": list(images.class_names) if images.labels is not None else [],
         "precision": str(fabric.strategy.precision.precision),
         "device": fabric.device.type,
     }
@@ -197,6 +203,16 @@ def _after_epoch(config: PretrainConfig, quality: QualityWatch) -> Callable[[int
         return figures
 
     return lambda epoch: from_first(lambda: look(epoch))
+
+
+def _show(quality: QualityWatch, method: str, folder: Path) -> None:
+    """Leave a map of the watched training images and the neighbours of some, for people."""
+    features = extract_features(quality.source, quality.sample, quality.fabric)
+    described = Described(images=quality.sample, features=features)
+    places = evenly_spread(len(features))
+    shown = quality.sample.subset(places)
+    write_map_of_features(folder, {method: features[places]}, shown, of="training images")
+    write_neighbours(folder, described, described)
 
 
 class _Watched:

@@ -11,10 +11,9 @@ from nndl_suite.data.catalog import load_image_set
 from nndl_suite.data.cifar100_superclasses import superclass_indices
 from nndl_suite.data.image_set import ImageSet
 from nndl_suite.errors import TrainingError
-from nndl_suite.representation.class_scores import Confusion, worst_confusions
+from nndl_suite.report.confusion import Confusion, worst_confusions
 from nndl_suite.representation.embedding_map import write_map
 from nndl_suite.representation.features import load_feature_source
-from nndl_suite.representation.predictions import read_predictions
 from nndl_suite.representation.pretrain_config import SPEED_ONLY
 from nndl_suite.representation.pretrain_run import PretrainRun
 from nndl_suite.representation.probe import LinearProbe
@@ -24,6 +23,7 @@ from nndl_suite.representation.study_scores import SeedScore, StudyScore, best_r
 from nndl_suite.training.fabric import make_fabric
 from nndl_suite.training.files import Json
 from nndl_suite.training.locks import only_writer
+from nndl_suite.training.predictions import read_predictions
 from nndl_suite.training.runs import RunFolder, open_run
 from nndl_suite.training.watch import Watcher, ignore, within
 

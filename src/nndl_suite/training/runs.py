@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from nndl_suite.errors import RunError
+from nndl_suite.training.command import command
 from nndl_suite.training.files import Json, append_line, read_json, write_json
 from nndl_suite.training.locks import held
 
@@ -119,7 +120,13 @@ def _is_begun(run: RunFolder) -> bool:
 def _begin(run: RunFolder, kind: str, settings: Mapping[str, Json]) -> None:
     write_json(
         run.path / "config.json",
-        {"kind": kind, "settings": dict(settings), "versions": package_versions(), "machine": machine()},
+        {
+            "kind": kind,
+            "settings": dict(settings),
+            "command": list[Json](command()),
+            "versions": package_versions(),
+            "machine": machine(),
+        },
     )
     run.checkpoints.mkdir(exist_ok=True)  # not before: a kill would leave a folder that is no run, and not empty
 

@@ -1,4 +1,4 @@
-"""What a probe said of each test image, kept beside its score."""
+"""What a classifier said of each test image, kept beside its score."""
 
 import zipfile
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class Predictions:
     """Of every test image, in the set's order."""
 
     predicted: Int64[np.ndarray, "n"]
-    """The label that the probe gave."""
+    """The label that it gave."""
     labels: Int64[np.ndarray, "n"]
     """The label that it has."""
 
@@ -29,7 +29,7 @@ class Predictions:
 
 
 def write_predictions(folder: Path, predictions: Predictions) -> None:
-    """Write `predictions.npz` into a probe's run folder, atomically: `predicted` and `labels`, int64 [n]."""
+    """Write `predictions.npz` into a run folder, atomically: `predicted` and `labels`, int64 [n]."""
     write_atomically(
         folder / _FILE, lambda part: np.savez(part, predicted=predictions.predicted, labels=predictions.labels)
     )
@@ -39,17 +39,17 @@ def read_predictions(folder: Path) -> Predictions:
     """Read them back.
 
     Raises:
-        RunError: the probe left none, or the file is damaged.
+        RunError: the run left none, or the file is damaged.
     """
     file = folder / _FILE
     try:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             predicted, labels = archive["predicted"], archive["labels"]
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise RunError(f"{file} is missing or damaged ({error}); delete {folder} and probe again") from error
+        raise RunError(f"{file} is missing or damaged ({error}); delete {folder} and run that again") from error
     if predicted.shape != labels.shape or predicted.ndim != 1 or not len(labels):
         raise RunError(
             f"{file} holds {list(predicted.shape)} predictions for {list(labels.shape)} labels; "
-            f"delete {folder} and probe again"
+            f"delete {folder} and run that again"
         )
     return Predictions(predicted=predicted.astype(np.int64), labels=labels.astype(np.int64))

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from nndl_suite.errors import RunError
-from nndl_suite.representation.predictions import Predictions, read_predictions, write_predictions
+from nndl_suite.training.predictions import Predictions, read_predictions, write_predictions
 
 
 def test_there_and_back(tmp_path):
@@ -24,5 +24,5 @@ def test_missing_damaged_or_not_fitting(tmp_path):
     with pytest.raises(RunError, match="missing or damaged"):  # nothing is unpickled
         read_predictions(tmp_path)
     np.savez(tmp_path / "predictions.npz", predicted=np.array([1, 2]), labels=np.array([1]))
-    with pytest.raises(RunError, match="probe again"):
+    with pytest.raises(RunError, match="run that again"):
         read_predictions(tmp_path)
