@@ -236,7 +236,7 @@ def test_a_damaged_row_is_named(finished, config):
     content = file.read_bytes()
     file.write_bytes(b"nothing")
     try:
-        with pytest.raises(RunError, match=r"random-seed0-linear.* probe again"):
+        with pytest.raises(RunError, match=r"random-seed0-linear.* damaged; delete .* run that again"):
             run_study(config, out=study.path, resume=True)
     finally:
         file.write_bytes(content)

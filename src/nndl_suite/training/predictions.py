@@ -46,7 +46,7 @@ def read_predictions(folder: Path) -> Predictions:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             predicted, labels = archive["predicted"], archive["labels"]
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise RunError(f"{file} is missing or damaged ({error}); delete {folder} and run that again") from error
+        raise RunError(f"{file} is missing or damaged; delete {folder} and run that again") from error
     if predicted.shape != labels.shape or predicted.ndim != 1 or not len(labels):
         raise RunError(
             f"{file} holds {list(predicted.shape)} predictions for {list(labels.shape)} labels; "
