@@ -151,7 +151,7 @@ def test_arms_keep_their_colours_whatever_their_files_dates(tmp_path):
     assert "zeta goes from 25.00 % to 25.00 %; alpha goes" in html
 
 
-def test_same_runs_samepage_of(all_runs, tmp_path):
+def test_same_runs_same_page(all_runs, tmp_path):
     first = write_report(all_runs, tmp_path / "a.html").read_bytes()
     assert write_report(all_runs, tmp_path / "a.html").read_bytes() == first
 
@@ -162,6 +162,10 @@ def test_what_is_no_run(tmp_path):
         write_report([tmp_path / "empty"], tmp_path / "report.html")
     with pytest.raises(RunError, match="holds no run"):
         write_report([tmp_path / "nowhere"], tmp_path / "report.html")
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "config.json").write_text("{}")
+    with pytest.raises(RunError, match=r"there are runs in it: .*inner$"):
+        write_report([tmp_path], tmp_path / "report.html")
     with pytest.raises(RunError, match="at least one"):
         write_report([], tmp_path / "report.html")
     assert not (tmp_path / "report.html").exists()

@@ -56,8 +56,8 @@ def _probe(result: Result) -> Answer:
     how = {"linear": "read by a linear classifier", "knn": "read by nearest neighbours", "finetune": "fine-tuned"}
     protocol = str(result["protocol"])
     return Answer(
-        asked=f"How well do the features of {result['features']} tell the classes of {result['dataset']} apart, "
-        f"{how.get(protocol, protocol)}?",
+        asked=f"How well do the features of {words.last_name(str(result['features']))} tell the classes of "
+        f"{result['dataset']} apart, {how.get(protocol, protocol)}?",
         measure="test accuracy",
         value=words.percent(as_number(result["test_accuracy"])),
         interval=words.percent_interval(as_interval(result["test_accuracy_ci95"])),

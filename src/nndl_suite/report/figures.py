@@ -139,6 +139,8 @@ def _dots(axes: Axes, labels: Sequence[str], series: Sequence[Differences]) -> N
         axes.plot(one.values, range(len(labels)), linestyle="none", marker="o", color=colour, label=one.label)
     axes.set_yticks(range(len(labels)), list(labels))
     axes.set_ylim(len(labels) - 0.5, -0.5)
+    low, high = axes.get_xlim()
+    axes.set_xlim(max(low, -1.02), min(high, 1.02))  # the t interval of two seeds may go where no share can be
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
     if len(series) > 1:
         axes.legend(

@@ -10,7 +10,7 @@ from nndl_suite.report.pictures import as_interval, as_number, as_object
 from nndl_suite.report.words import brief
 from nndl_suite.training.files import Json
 from nndl_suite.training.intervals import Interval
-from nndl_suite.training.runs import RunFolder
+from nndl_suite.training.runs import find_run
 
 Unit = Literal["share", "difference of shares", "dB", "s", "images/s", "nats", "count", ""]
 """A share lies in [0, 1]; a figure without a unit is a plain number, such as a loss or SSIM."""
@@ -62,9 +62,7 @@ def measured(path: Path | str) -> tuple[Measured, ...]:
     Raises:
         RunError: the folder holds no run or an unfinished one, or its `result.json` is not what its kind writes.
     """
-    run = RunFolder(Path(path))
-    if not (run.path / "config.json").is_file():
-        raise RunError(f"{run.path} holds no run (no config.json in it); give the --out folder of a run")
+    run = find_run(Path(path))
     result = run.result()
     if result is None:
         raise RunError(f"{run.path} has no result yet (no result.json in it); go on with it by --resume")

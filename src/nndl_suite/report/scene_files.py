@@ -74,7 +74,7 @@ def find_video(folder: Path) -> tuple[str | None, str]:
     """The orbit video as a URI, or None and why there is none."""
     video = folder / "orbit.mp4"
     if not video.is_file():
-        return None, "For a larger one: `nndl-suite nerf render RUN --path orbit --out RUN/orbit.mp4`."
+        return None, f"For a larger one: nndl-suite nerf render {folder} --path orbit --out {video}"
     if video.stat().st_size > _LARGEST_VIDEO:
         return None, f"The orbit video is {video.stat().st_size / 2**20:.0f} MB, too large for a page; see {video}."
     return data_uri(video, "video/mp4"), ""

@@ -21,7 +21,7 @@ from nndl_suite.report.studies import scale_pictures, study_pictures, sweep_pict
 from nndl_suite.report.tuning import tuning_pictures
 from nndl_suite.report.turning import Turn, read_turn
 from nndl_suite.training.files import Json
-from nndl_suite.training.runs import RunFolder
+from nndl_suite.training.runs import find_run
 
 _STUDIES = {"study": study_pictures, "scale": scale_pictures, "sweep": sweep_pictures, "tuning": tuning_pictures}
 _TITLES = {
@@ -81,9 +81,7 @@ def gather(path: Path, slug: str) -> Section:
     Raises:
         RunError: the folder holds no run, or a file of it is damaged.
     """
-    run = RunFolder(path)
-    if not (path / "config.json").is_file():
-        raise RunError(f"{path} holds no run (no config.json in it); give the --out folder of a run")
+    run = find_run(path)
     config, result = run.config(), run.result()
     kind = str(result["kind"] if result and "kind" in result else config.get("kind"))
     metrics = run.metrics()

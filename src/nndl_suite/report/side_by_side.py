@@ -67,7 +67,7 @@ def _probe_cells(result: Result) -> tuple[str, ...]:
         words.percent(as_number(result["test_accuracy"])),
         words.percent_interval(as_interval(result["test_accuracy_ci95"])),
         words.percent(as_number(result["val_accuracy"])),
-        str(result["features"]),
+        words.last_name(str(result["features"])),
         str(result["protocol"]),
         str(result["dataset"]),
         words.brief(result["resolution"]),

@@ -131,6 +131,19 @@ def _begin(run: RunFolder, kind: str, settings: Mapping[str, Json]) -> None:
     run.checkpoints.mkdir(exist_ok=True)  # not before: a kill would leave a folder that is no run, and not empty
 
 
+def find_run(path: Path) -> RunFolder:
+    """The run in a folder, of any kind.
+
+    Raises:
+        RunError: there is none; runs in the folder's folders are named.
+    """
+    if (path / "config.json").is_file():
+        return RunFolder(path)
+    inner = sorted(str(config.parent) for config in path.glob("*/config.json"))
+    advice = f"there are runs in it: {', '.join(inner[:3])}{' ...' if inner[3:] else ''}" if inner else ""
+    raise RunError(f"{path} holds no run (no config.json in it); {advice or 'give the --out folder of a run'}")
+
+
 def read_run(path: Path | str, *, kind: str) -> RunFolder:
     """The run in a folder, which must be of the given kind.
 
