@@ -148,9 +148,13 @@ class ColmapNerfReconstructor:
             CaptureError: the poses came with a capture that is not there any more.
         """
         folder = read_run(run, kind="nerf")
-        asked = cast(dict[str, Any], folder.config()["settings"])
-        settings = {name: value for name, value in asked.items() if name not in {"source", "files", "device"}}
-        scan = cls(asked["source"], out=folder.path, device=device, data_root=data_root, **settings)
+        try:
+            asked = cast(dict[str, Any], folder.config()["settings"])
+            settings = {name: value for name, value in asked.items() if name not in {"source", "files", "device"}}
+            scan = cls(asked["source"], out=folder.path, device=device, data_root=data_root, **settings)
+        except (AttributeError, KeyError, TypeError, ConfigError) as error:
+            file = folder.path / "config.json"
+            raise RunError(f"{file} is not what a reconstruction is asked ({error}); train into another --out") from error
         scan._run = folder
         return scan
 

@@ -13,6 +13,9 @@ from nndl_suite.report.sections import data_uri, gather, probe_picture
 from nndl_suite.report.studies import formula
 from nndl_suite.training.files import write_atomically
 
+_MISFIT = (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What templates and words fail with where a result is not of its kind."""
+
 
 def write_report(runs: Sequence[Path | str], out: Path | str) -> Path:
     """Write one self-contained page about runs of any kind, finished or not; torch is not needed for it.
@@ -37,8 +40,11 @@ def write_report(runs: Sequence[Path | str], out: Path | str) -> Path:
         html = page.render(
             sections=sections, probes=probes, probe_picture=probe_picture(probes), error_gradient=gradient
         )
-    except (TemplateError, KeyError, TypeError) as error:
-        raise RunError(f"a result.json lacks something that its kind always has ({error}); run that again") from error
+    except _MISFIT as error:
+        told = ", ".join(str(Path(section.path) / "result.json") for section in sections)
+        raise RunError(
+            f"{told}: a result.json lacks something that its kind always has ({error}); run that again"
+        ) from error
     out = Path(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

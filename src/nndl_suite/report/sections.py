@@ -97,7 +97,7 @@ def gather(path: Path) -> Section:
             return _nerf(section, path)
         if kind in _STUDIES and result is not None:
             return replace(section, pictures=_STUDIES[kind](result, path))
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (ArithmeticError, AttributeError, LookupError, StopIteration, TypeError, ValueError) as error:
         raise RunError(f"{path / 'result.json'} is not what a {kind} run writes ({error!r}); run it again") from error
     return section
 

@@ -12,6 +12,7 @@ from nndl_suite.errors import RunError
 from nndl_suite.training.files import Json, read_json, write_json
 from nndl_suite.training.processes import from_first, is_first
 
+_LARGEST_LOGGED = 1e100
 _PACKAGES = ("nndl-suite", "torch", "torchvision", "timm", "lightly", "numba", "pycolmap")
 
 
@@ -39,7 +40,10 @@ class RunFolder:
         """Append one line to `metrics.jsonl`; of several processes only the first does."""
         if not is_first():
             return
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        log = self.path / "metrics.jsonl"
+        if log.is_symlink():
+            raise RunError(f"{log} is a link, which is not written through; put the file itself there")
+        with log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
     def metrics(self) -> list[dict[str, float]]:
@@ -138,10 +142,20 @@ def _lines(file: Path) -> Iterator[dict[str, float]]:
         for line in lines:
             try:
                 record = json.loads(line)
-            except ValueError:
+            except (RecursionError, ValueError):
                 continue
-            if isinstance(record, dict) and isinstance(record.get("step"), int):
-                yield record
+            if not isinstance(record, dict):
+                continue
+            figures = {name: value for name, value in record.items() if _is_figure(value)}
+            if type(figures.get("step")) is int:
+                yield figures
+
+
+def _is_figure(value: object) -> bool:
+    """Whether a value can be drawn, or is a name; a loss that was not finite ends its curve, not the report."""
+    if isinstance(value, str):
+        return value.isprintable()
+    return isinstance(value, int | float) and abs(value) < _LARGEST_LOGGED
 
 
 def package_versions() -> dict[str, Json]:
