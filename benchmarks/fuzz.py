@@ -120,8 +120,6 @@ def _in_child(target: Target, valid: Path, number: int) -> dict[str, Any]:
     except NndlError as error:
         told["end"] = "refused" if names_it(str(error), file, folder) else "names no file"
         told["said"] = str(error)[:300]
-        if not str(error).isprintable() and "\n" not in str(error):
-            told["end"] = "unprintable"
     except MemoryError:
         told |= {"end": "memory", "trace": traceback.format_exc()[-2500:]}
     grown = max(0, _status("VmHWM") - before)

@@ -200,7 +200,8 @@ def nerf_run(folder: Path) -> None:
     """A reconstruction with a field, refined cameras and a frame."""
     _made_by("test_report")._nerf(folder)
     run = folder / "can"
-    transforms(folder / "capture") if (folder / "capture").mkdir() is None else None
+    (folder / "capture").mkdir()
+    transforms(folder / "capture")
     settings = {"source": str(folder / "capture"), "seed": 0, "poses": "auto", "max_side": 32, "holdout": "every8"}
     settings |= {"background": "white", "video_frames": 100, "refine_poses": "no", "files": "x"}
     (run / "config.json").write_text(json.dumps({"kind": "nerf", "settings": settings, "versions": {}, "machine": {}}))

@@ -154,7 +154,7 @@ def _arm(result: Mapping[str, Any]) -> TunedArm:
     try:
         rates = Rates(**{**result["recipe"]["rates"], **best["settings"]})
     except (TypeError, ConfigError) as error:
-        raise RunError(f"the result.json of the tuning of {result['arm']} has rates that cannot be ({error})") from error
+        raise RunError(f"result.json of the tuning of {result['arm']} has rates that cannot be ({error})") from error
     return TunedArm(
         arm=result["arm"],
         rates=rates,

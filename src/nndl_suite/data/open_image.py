@@ -35,7 +35,8 @@ UNREADABLE = (
 LONGEST_SIDE = 65_535
 """Pixels; the most that a JPEG can have."""
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "PPM", "GIF", "AVIF", "HEIF")
-_MANY_PIXELS = 2**25
+_MANY_PIXELS = 2**26
+"""Up to here a mask of one bit may be packed as tightly as it will."""
 _TIGHTEST = 500
 """Pixels a byte: a JPEG of a single colour has fewer than 300, photos have fewer than 100."""
 

@@ -20,7 +20,17 @@ _BROKEN_OFF = 0.05  # share of its stated length that a video may lack; sound ma
 _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi"
 """FFmpeg's demuxers of these; it would also take a playlist for a video, and open what that names."""
 _MOST_PIXELS = 2**26
-_UNREADABLE = (av.error.FFmpegError, OSError, ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, ValueError)
+_UNREADABLE = (
+    av.error.FFmpegError,
+    OSError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    ValueError,
+)
+"""What PyAV raises at files that are broken, or no videos."""
 
 
 def is_video(path: Path) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from nndl_suite.data.catalog import default_data_root
-from nndl_suite.errors import ConfigError, RunError
+from nndl_suite.errors import CaptureError, ConfigError, RunError
 from nndl_suite.nerf.arrays import PhotoArrays, photo_arrays
 from nndl_suite.nerf.evaluation import Evaluation, evaluate, evenly_spaced
 from nndl_suite.nerf.export import MAX_FACES, Mesh
@@ -152,9 +152,11 @@ class ColmapNerfReconstructor:
             asked = cast(dict[str, Any], folder.config()["settings"])
             settings = {name: value for name, value in asked.items() if name not in {"source", "files", "device"}}
             scan = cls(asked["source"], out=folder.path, device=device, data_root=data_root, **settings)
-        except (AttributeError, KeyError, TypeError, ConfigError) as error:
+        except CaptureError as error:
+            raise CaptureError(f"{folder.path}: {error}") from error
+        except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:  # ConfigError is the last
             file = folder.path / "config.json"
-            raise RunError(f"{file} is not what a reconstruction is asked ({error}); train into another --out") from error
+            raise RunError(f"{file} is no reconstruction's ({error}); train into another --out") from error
         scan._run = folder
         return scan
 

@@ -65,12 +65,9 @@ class ReconstructionSettings:
         """A run's settings come back from a file, which may say anything."""
         whole = {"seed": self.seed, "video_frames": self.video_frames, "max_side": self.max_side}
         for name, value in whole.items():
-            if type(value) is not int and not (name == "max_side" and value is None):
+            is_whole = isinstance(cast(object, value), int) and not isinstance(value, bool)
+            if not is_whole and not (name == "max_side" and value is None):
                 raise ConfigError(f"{name} must be a whole number, got {value!r}")
-        words = {"source": self.source, "poses": self.poses, "background": self.background, "refine": self.refine_poses}
-        for name, value in words.items():
-            if not isinstance(cast(object, value), str):
-                raise ConfigError(f"{name} must be a word, got {value!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,7 +22,17 @@ State = None | bool | int | float | str | Tensor | Sequence["State"] | Mapping[s
 
 _FORMAT = "nndl-suite checkpoint 1"
 _KEPT = 2
-_DAMAGED = (OSError, SafetensorError, ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
+_DAMAGED = (
+    OSError,
+    SafetensorError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 _TENSOR, _PAIRS = "__tensor__", "__pairs__"
 
 
