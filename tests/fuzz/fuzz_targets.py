@@ -282,7 +282,9 @@ TARGETS: tuple[Target, ...] = (
         name="COLMAP binary",
         make=valid.colmap_binary,
         read=_scene,
-        wrong=_fresh(mutate_bytes, *(f"{_MODEL}{name}.bin" for name in ("cameras", "images", "points3D", "rigs", "frames"))),
+        wrong=_fresh(
+            mutate_bytes, *(f"{_MODEL}{name}.bin" for name in ("cameras", "images", "points3D", "rigs", "frames"))
+        ),
         cost=60,
     ),
     Target(
@@ -302,7 +304,9 @@ TARGETS: tuple[Target, ...] = (
         name="class folders",
         make=valid.folders,
         read=_images(lambda folder: f"folder:{folder}"),
-        wrong=_fresh(mutate_bytes, "cat/1.jpg", "dog/0.png", "dog/2.webp", "cat/3.tiff", "dog/4.gif", "cat/5.bmp", "dog/6.ppm"),
+        wrong=_fresh(
+            mutate_bytes, "cat/1.jpg", "dog/0.png", "dog/2.webp", "cat/3.tiff", "dog/4.gif", "cat/5.bmp", "dog/6.ppm"
+        ),
     ),
     *(
         Target(

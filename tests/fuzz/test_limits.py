@@ -94,7 +94,9 @@ def test_a_capture_says_which_photo_would_grow(tmp_path):
 def test_a_flat_photo_of_many_pixels_is_no_bomb(tmp_path):
     """The tightest that a JPEG can be packed: 36 megapixels of one colour."""
     Image.new("RGB", (6000, 6000), (200, 180, 160)).save(tmp_path / "flat.jpg", quality=30)
-    assert load_image_set(f"folder:{tmp_path}", "unlabelled", image_size=16).store.read(torch.tensor([0])).shape[-1] == 16
+    assert (
+        load_image_set(f"folder:{tmp_path}", "unlabelled", image_size=16).store.read(torch.tensor([0])).shape[-1] == 16
+    )
 
 
 def test_postscript_is_never_run(tmp_path, monkeypatch):
@@ -215,7 +217,10 @@ def test_a_label_is_the_number_of_a_class(tmp_path, label):
     """Every number below it would be a class."""
     labels = np.array([0, 1, label, 0, 1, 0])
     np.savez(tmp_path / "set.npz", images=np.zeros((6, 8, 8, 3), np.uint8), labels=labels)
-    with _cheaply(), pytest.raises(DataError, match=rf"set\.npz: labels must be below 1,000,000.*found {label} in row 2"):
+    with (
+        _cheaply(),
+        pytest.raises(DataError, match=rf"set\.npz: labels must be below 1,000,000.*found {label} in row 2"),
+    ):
         load_image_set(f"arrays:{tmp_path / 'set.npz'}", "train")
     valid.tar(tmp_path)
     (tmp_path / "classes.txt").unlink()
@@ -285,7 +290,13 @@ def test_pickled_weights_run_nothing(tmp_path):
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("image_size", "1000000000"), ("image_size", "0"), ("mean", "[NaN, 0, 0]"), ("std", "[1, 1]"), ("std", "[1, 1, 0]")],
+    [
+        ("image_size", "1000000000"),
+        ("image_size", "0"),
+        ("mean", "[NaN, 0, 0]"),
+        ("std", "[1, 1]"),
+        ("std", "[1, 1, 0]"),
+    ],
 )
 def test_weights_that_describe_what_cannot_be_are_refused(tmp_path, field, value):
     from safetensors.torch import save_file  # noqa: PLC0415

@@ -8,7 +8,9 @@ import pytest
 import nndl_suite
 
 ROOT = Path(nndl_suite.__file__).parent
-_RUNS_WHAT_IT_READS = frozenset(("pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "yaml"))
+_RUNS_WHAT_IT_READS = frozenset(
+    ("pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "yaml")
+)
 _CALLS = frozenset(("eval", "exec", "compile", "extractall", "_extract_tar", "unpack_archive", "system", "popen"))
 _NAMES_PICKLES_ERROR = "models/weights.py"
 """Imports pickle for the name of an error; it has none of pickle's functions."""
@@ -70,6 +72,8 @@ def test_the_search_finds_what_it_looks_for(source):
     assert complaints(source, "x.py")
 
 
-@pytest.mark.parametrize("source", ["re.compile('a')", "torch.load(f, weights_only=True)", "np.load(f, allow_pickle=False)"])
+@pytest.mark.parametrize(
+    "source", ["re.compile('a')", "torch.load(f, weights_only=True)", "np.load(f, allow_pickle=False)"]
+)
 def test_the_search_lets_pass_what_is_safe(source):
     assert complaints(source, "x.py") == []

@@ -2,12 +2,27 @@
 
 import logging
 import sys
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
 
 from nndl_suite import __version__
-from nndl_suite.cli import compare, data, demo, nerf, report, ssl, ssl_export, ssl_studies, train, tune
+from nndl_suite.cli import (
+    compare,
+    data,
+    demo,
+    doctor,
+    logs,
+    nerf,
+    report,
+    ssl,
+    ssl_export,
+    ssl_studies,
+    table,
+    train,
+    tune,
+)
 from nndl_suite.cli.screen import say_error
 from nndl_suite.errors import Interrupted, NndlError
 from nndl_suite.training.environment import is_told_first
@@ -15,12 +30,13 @@ from nndl_suite.training.environment import is_told_first
 app = typer.Typer(
     name="nndl-suite",
     help="Three vision experiments from raw input to an answer people can trust.",
-    epilog="Start with: nndl-suite demo",
+    epilog="Examples:\n\n  nndl-suite doctor\n\n  nndl-suite demo",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
 app.command("demo")(demo.demo)
+app.command("doctor")(doctor.doctor)
 ssl.app.command("study")(ssl_studies.study)
 ssl.app.command("scale")(ssl_studies.scale)
 ssl.app.command("sweep")(ssl_studies.sweep)
@@ -32,6 +48,8 @@ app.command("tune")(tune.tune)
 app.add_typer(nerf.app, name="nerf")
 app.add_typer(data.app, name="data")
 app.command("report")(report.report)
+app.command("table")(table.table)
+app.command("log")(logs.log)
 
 
 def _version(asked: bool) -> None:
@@ -52,6 +70,7 @@ def options(
 
 def main() -> None:
     """Run the command line; exit 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    _write_every_letter()
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
     for name in ("rank_zero", "distributed"):  # which announce the precision, and each process
@@ -75,6 +94,13 @@ def main() -> None:
             raise
         say_error(f"{type(bug).__name__}: {bug} - this is a bug; run again with --debug to see where")
         sys.exit(1)
+
+
+def _write_every_letter() -> None:
+    """A letter that an old terminal lacks must not end a run; it is escaped."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _say(error: NndlError) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import cast
@@ -28,6 +29,7 @@ _BINS = 15
 _TOP = 5
 _SEED = 0
 """Of the corruptions and of the training images that are scored: all networks see the same."""
+_DRAWN_AT_ONCE = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +110,7 @@ def score_network(
         assert batch.labels is not None
         own_logits[index] = predict(batch.images).float()
         for name, corrupt in CORRUPTIONS.items():
-            copies = corrupt(batch.images, generator_for(_SEED, name, index))
+            copies = corrupt(batch.images, partial(_drawn, name, int(batch.indices[0])))
             corrupted[name] += (predict(copies).argmax(dim=1) == batch.labels).sum()
     of_clean = _of_all(own_logits, batch_size=batch_size, shape=(len(test), test.num_classes), device=device)
     if not of_clean.isfinite().all():
@@ -125,6 +127,16 @@ def score_network(
         train_accuracy=seen[0],
         corruptions={name: summed(count).item() / len(test) for name, count in corrupted.items()},
     )
+
+
+def _drawn(name: str, first: int, shape: torch.Size) -> Float[Tensor, "b 3 h w"]:
+    """What is drawn for the images from the `first` on: drawn for so many at once, whatever the batches are."""
+    start, stop = first // _DRAWN_AT_ONCE, -(-(first + shape[0]) // _DRAWN_AT_ONCE)
+    blocks = [
+        torch.randn(_DRAWN_AT_ONCE, *shape[1:], generator=generator_for(_SEED, name, block))
+        for block in range(start, stop)
+    ]
+    return torch.cat(blocks)[first - start * _DRAWN_AT_ONCE :][: shape[0]]
 
 
 def _of_all(

@@ -1,5 +1,6 @@
 """The public benchmark sets, from the data root or by torchvision's own download and checksum."""
 
+import tempfile
 from collections.abc import Callable, Container
 from dataclasses import replace
 from pathlib import Path
@@ -98,7 +99,12 @@ def _annotations(file: Path, known: Container[str]) -> list[tuple[str, str]]:
 
 def _tiny_folder(folder: Path, download: bool) -> Path:  # noqa: FBT001 - torchvision's own manner
     if download:
-        download_and_extract_archive(_TINY_IMAGENET, str(folder.parent), md5=_TINY_IMAGENET_MD5)
+        if folder.exists():
+            raise RuntimeError(f"{folder} is there but not whole; delete it")
+        # unpacked aside and then renamed: a folder that was left half unpacked would be taken for the set
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".tiny-imagenet-") as part:
+            download_and_extract_archive(_TINY_IMAGENET, str(folder.parent), part, md5=_TINY_IMAGENET_MD5)
+            (Path(part) / folder.name).replace(folder)
     if not (folder / "train").is_dir() or not (folder / "val" / "val_annotations.txt").is_file():
         raise RuntimeError("not found")
     return folder

@@ -4,9 +4,11 @@ A file written here is safetensors with the network's own (torchvision or timm) 
 network it is, with which stem, and how its images were normalised.
 """
 
+import hashlib
 import json
 import math
 import pickle
+import re
 import struct
 import zipfile
 from collections.abc import Mapping
@@ -199,16 +201,28 @@ def imagenet_backbone(name: str, *, image_size: int) -> Backbone:
     except (KeyError, ValueError) as error:
         raise ConfigError(f"there are no ImageNet weights for {name}; give a state-dict file instead") from error
     cache = Path(torch.hub.get_dir()) / "checkpoints"
+    file = str(weights.url).rsplit("/", 1)[-1]
+    _check_digest(cache / file)
     try:
-        state = weights.get_state_dict(progress=False, check_hash=True)
-    except (URLError, OSError, RuntimeError) as error:
-        file = str(weights.url).rsplit("/", 1)[-1]
+        state = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
+    except (URLError, *_UNREADABLE) as error:
         raise DataError(
             f"ImageNet weights for {name} are not in {cache} and could not be downloaded ({error}); "
             f"put {file} there, or give any state-dict file of a {name} as features"
         ) from error
     load_into(backbone, state, source=f"torchvision's {name} weights")
     return backbone
+
+
+def _check_digest(file: Path) -> None:
+    """Refuse a kept file that does not have the digest in its name: torch looks at it only when it downloads."""
+    expected = file.stem.rpartition("-")[2]
+    if not file.is_file() or not re.fullmatch("[0-9a-f]{8,}", expected):
+        return
+    with file.open("rb") as stream:
+        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    if not found.startswith(expected):
+        raise DataError(f"{file} is damaged (its SHA-256 begins with {found[:8]}, not {expected}); delete it")
 
 
 def _listed(what: str, names: list[str]) -> str:

@@ -41,7 +41,7 @@ class ReconstructionSettings:
     refine_poses: Choice = "no"
     """Whether training moves its cameras a little to where the field agrees with their photos."""
     device: Device = "auto"
-    """"auto" takes CUDA where the Triton kernels run (Linux, from Ampere on), else the CPU."""
+    """"auto" is the CPU, see `gpu.chosen.choose_device`."""
 
     def __post_init__(self) -> None:
         self._check_types()

@@ -166,7 +166,8 @@ def _read(file: Path, rows: int, columns: int) -> Float[Tensor, "n d"] | None:
         os.utime(file)  # used now
     except (OSError, ValueError, EOFError, ArithmeticError, TypeError):
         return None
-    return torch.from_numpy(found)
+    features = torch.from_numpy(found)
+    return features if bool(features.isfinite().all()) else None  # no feature that was kept was anything else
 
 
 def _keep(file: Path, features: Float[Tensor, "n d"]) -> str:

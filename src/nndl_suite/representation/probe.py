@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Literal, Self, get_args
 
@@ -260,6 +260,36 @@ class LinearProbe:
         """
         predicted = self.predict(x)
         return float((predicted == as_labels(y, len(predicted)).cpu().numpy()).mean())
+
+    def get_params(self, deep: bool = True) -> dict[str, object]:  # noqa: FBT001, FBT002 - scikit-learn's signature
+        """The settings by name, as scikit-learn asks for them: its `clone` and searches over settings work."""
+        return {setting.name: getattr(self, setting.name) for setting in fields(self) if setting.init}
+
+    def set_params(self, **settings: object) -> Self:
+        """Change settings by name, and return self; what was fitted before stays until the next `fit`.
+
+        Raises:
+            ConfigError: there is no such setting, or it may not have that value; nothing is changed then.
+        """
+        known = self.get_params()
+        for name in settings:
+            if name not in known:
+                raise unknown_name("setting of a probe", name, known)
+        type(self)(**{**known, **settings})  # pyright: ignore[reportArgumentType] - refuses what is wrong
+        for name, value in settings.items():
+            setattr(self, name, value)
+        return self
+
+    def __sklearn_tags__(self) -> object:
+        """What scikit-learn wants to know before it cuts folds by class; only scikit-learn calls this."""
+        from sklearn.utils import (  # noqa: PLC0415  # pyright: ignore[reportMissingImports]
+            ClassifierTags,
+            Tags,
+            TargetTags,
+        )
+
+        target = TargetTags(required=True)
+        return Tags(estimator_type="classifier", target_tags=target, classifier_tags=ClassifierTags())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

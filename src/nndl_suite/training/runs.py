@@ -10,7 +10,6 @@ from pathlib import Path
 
 from nndl_suite.errors import RunError
 from nndl_suite.training.files import Json, read_json, write_json
-from nndl_suite.training.processes import from_first, is_first
 
 _LARGEST_LOGGED = 1e100
 _PACKAGES = ("nndl-suite", "torch", "torchvision", "timm", "lightly", "numba", "pycolmap")
@@ -38,6 +37,8 @@ class RunFolder:
 
     def log(self, record: Mapping[str, float | int | str]) -> None:
         """Append one line to `metrics.jsonl`; of several processes only the first does."""
+        from nndl_suite.training.processes import is_first  # noqa: PLC0415 - brings torch, which no reader of runs needs
+
         if not is_first():
             return
         log = self.path / "metrics.jsonl"
@@ -80,6 +81,8 @@ def open_run(path: Path | str, *, kind: str, settings: Mapping[str, Json], resum
         RunError: the folder holds a run and `resume` is off, holds another kind of run or other settings, or holds
             other files.
     """
+    from nndl_suite.training.processes import from_first  # noqa: PLC0415 - as in `log`
+
     return from_first(lambda: _open(RunFolder(Path(path)), kind, settings, resume=resume))
 
 
