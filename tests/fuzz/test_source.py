@@ -11,7 +11,8 @@ ROOT = Path(nndl_suite.__file__).parent
 _RUNS_WHAT_IT_READS = frozenset(
     ("pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "yaml")
 )
-_CALLS = frozenset(("eval", "exec", "compile", "extractall", "_extract_tar", "unpack_archive", "system", "popen"))
+_BUILT_IN = frozenset(("eval", "exec", "compile"))
+_CALLS = frozenset(("extractall", "_extract_tar", "unpack_archive", "system", "popen"))
 _NAMES_PICKLES_ERROR = "models/weights.py"
 """Imports pickle for the name of an error; it has none of pickle's functions."""
 
@@ -36,7 +37,7 @@ def complaints(source: str, name: str) -> list[str]:
             found.append("torch.load without weights_only=True")
         if called in ("np.load", "npy.read_array", "numpy.load") and given.get("allow_pickle") != "False":
             found.append(f"{called} without allow_pickle=False")
-        if last in _CALLS and called not in ("re.compile", "torch.compile"):
+        if (last in _CALLS and called != "platform.system") or called in _BUILT_IN:
             found.append(f"calls {called}")
         if given.get("shell") == "True":
             found.append(f"{called} with a shell")

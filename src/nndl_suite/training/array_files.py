@@ -6,6 +6,7 @@ ways of other packages.
 
 import math
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Generator
@@ -103,6 +104,7 @@ def _in_our_words() -> Generator[None]:
         SyntaxError,
         TypeError,
         struct.error,
+        tokenize.TokenError,  # NumPy reads old headers as Python's own
         zipfile.BadZipFile,
         zlib.error,
     ) as error:
