@@ -1,7 +1,7 @@
 """The public benchmark sets, from the data root or by torchvision's own download and checksum."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -65,14 +65,36 @@ def read_tiny_imagenet(root: Path, split: Split, image_size: int | None, watch: 
     class_names = sorted(sub.name for sub in (folder / "train").iterdir() if sub.is_dir())
     number = {name: i for i, name in enumerate(class_names)}
     if split == "test":
-        lines = (folder / "val" / "val_annotations.txt").read_text().splitlines()
-        rows = [line.split("\t")[:2] for line in lines if line]
+        rows = _annotations(folder / "val" / "val_annotations.txt", number)
         files = [folder / "val" / "images" / file for file, _ in rows]
         labels = [number[wnid] for _, wnid in rows]
     else:
         files = sorted((folder / "train").glob("*/images/*.JPEG"))
         labels = [number[file.parent.parent.name] for file in files]
     return keep_or_stream("tiny-imagenet", files, torch.tensor(labels), class_names, image_size or 64, watch)
+
+
+def _annotations(file: Path, known: Container[str]) -> list[tuple[str, str]]:
+    """Names of images, each with its class's.
+
+    Raises:
+        DataError: a line says something else.
+    """
+    rows: list[tuple[str, str]] = []
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read {file}: {error}") from error
+    for place, line in enumerate(lines, start=1):
+        name, _, rest = line.partition("\t")
+        wnid = rest.partition("\t")[0]
+        if line and (name != Path(name).name or wnid not in known):
+            raise DataError(f"{file}, line {place}: expected an image's name and its class's, got {line[:80]!r}")
+        if line:
+            rows.append((name, wnid))
+    if not rows:
+        raise DataError(f"{file} names no image; put the whole set there")
+    return rows
 
 
 def _tiny_folder(folder: Path, download: bool) -> Path:  # noqa: FBT001 - torchvision's own manner

@@ -34,6 +34,7 @@ UNFINISHED = ".unfinished."
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 _DECODE_CHUNK = 256
+_MOST_NUMBERED = 1_000_000
 
 T = TypeVar("T")
 
@@ -171,6 +172,8 @@ def _choices(braced: str) -> list[str]:
     if numbers is None:
         return braced.split(",")
     first, last = numbers.groups()
+    if int(last) - int(first) >= _MOST_NUMBERED:
+        raise DataError(f"{{{braced}}} stands for more than {_MOST_NUMBERED:,} shards; are there as many?")
     return [f"{i:0{len(first)}d}" for i in range(int(first), int(last) + 1)]
 
 

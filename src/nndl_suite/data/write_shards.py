@@ -12,10 +12,9 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
-from PIL import Image
-
 from nndl_suite.data.folders import files_by_class, split_folders
-from nndl_suite.data.image_set import UNREADABLE, unreadable
+from nndl_suite.data.image_set import unreadable
+from nndl_suite.data.open_image import UNREADABLE, open_image
 from nndl_suite.data.shard_classes import CLASS_NAMES
 from nndl_suite.data.shard_index import write_index
 from nndl_suite.data.shards import UNFINISHED
@@ -197,7 +196,7 @@ def _content(file: Path) -> tuple[str, bytes]:
     suffix = file.suffix[1:].lower()
     try:
         content = file.read_bytes()
-        with Image.open(BytesIO(content)) as image:  # reads its head, and so finds what is no image
+        with open_image(BytesIO(content)) as image:  # reads its head, and so finds what is no image
             if suffix in SUFFIXES:
                 return suffix, content
             png = BytesIO()

@@ -6,8 +6,11 @@ network it is, with which stem, and how its images were normalised.
 
 import hashlib
 import json
+import math
 import pickle
 import re
+import struct
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +25,7 @@ from torchvision.models import get_model_weights
 
 from nndl_suite.errors import ConfigError, DataError
 from nndl_suite.models.backbones import Backbone, Stem, build_backbone
-from nndl_suite.models.normalisation import Normalisation
+from nndl_suite.models.normalisation import Channels, Normalisation
 from nndl_suite.training.files import write_atomically
 
 StateDict = dict[str, Tensor]
@@ -33,11 +36,19 @@ _UNREADABLE = (
     RuntimeError,
     SafetensorError,
     pickle.UnpicklingError,
-    LookupError,  # the last three: torch's unpickler, fed with a file of another kind
+    ArithmeticError,  # from here on: torch's unpickler, fed with a file of another kind
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    MemoryError,
     TypeError,
     ValueError,
+    struct.error,
 )
 
+_LARGEST_SIZE = 2048
+_LARGE_BYTES = 2**30
 _FORMAT = "nndl-suite backbone 1"
 _CLASSIFIERS = ("fc.", "head.", "classifier.")
 """What networks call their last layer; a backbone has none."""
@@ -82,14 +93,25 @@ def read_header(file: Path) -> BackboneHeader | None:
         return BackboneHeader(
             backbone=header["backbone"],
             stem="cifar" if header["stem"] == "cifar" else "imagenet",
-            image_size=int(header["image_size"]),
-            normalisation=Normalisation(
-                mean=tuple(json.loads(header["mean"])),
-                std=tuple(json.loads(header["std"])),
-            ),
+            image_size=_image_size(header["image_size"]),
+            normalisation=Normalisation(mean=_channels(header["mean"]), std=_channels(header["std"])),
         )
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+    except _UNREADABLE as error:
         raise DataError(f"{file} is not a readable safetensors file ({error})") from error
+
+
+def _image_size(stated: str) -> int:
+    size = int(stated)
+    if not 1 <= size <= _LARGEST_SIZE:
+        raise ValueError(f"image_size must be 1 to {_LARGEST_SIZE} pixels, got {size}")
+    return size
+
+
+def _channels(stated: str) -> Channels:
+    red, green, blue = map(float, json.loads(stated))
+    if not all(map(math.isfinite, (red, green, blue))):
+        raise ValueError(f"mean and std must be finite numbers, got {stated}")
+    return red, green, blue
 
 
 def read_state_dict(file: Path) -> StateDict:
@@ -104,6 +126,7 @@ def read_state_dict(file: Path) -> StateDict:
         if file.suffix == ".safetensors":
             with safe_open(file, framework="pt") as opened:
                 return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a dict
+        _check_unpacked(file)
         content = torch.load(file, map_location="cpu", weights_only=True)
     except _UNREADABLE as error:
         told = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -116,6 +139,21 @@ def read_state_dict(file: Path) -> StateDict:
     if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
         raise DataError(f"{file} holds no state dict (names to tensors); save model.state_dict()")
     return {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
+
+
+def _check_unpacked(file: Path) -> None:
+    """Refuse a zip that unpacks to far more than is in it; torch packs nothing when it saves.
+
+    Raises:
+        ValueError: it would.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+    except zipfile.BadZipFile:
+        return  # the older format, or damaged: torch says so
+    if unpacked > max(_LARGE_BYTES, 4 * file.stat().st_size):
+        raise ValueError(f"its {file.stat().st_size:,} bytes would unpack to {unpacked:,}")
 
 
 def load_into(backbone: Backbone, weights: Mapping[str, Tensor], *, source: str) -> None:

@@ -143,16 +143,24 @@ def field_from_state(state: Mapping[str, State]) -> Field:
         saved["background"] = tuple(saved["background"])
     settings = FieldSettings(**saved)
     table, weights, grid = (cast(Tensor, state[name]).numpy().copy() for name in ("table", "weights", "grid"))
-    return Field(settings=settings, layout=settings.layout, table=table, weights=weights, grid=grid)
+    layout = settings.layout
+    shapes = ((layout.rows, FEATURES), (sum(rows * columns for rows, columns in SHAPES),), (GRID**3,))
+    for found, shape in zip((table, weights, grid), shapes, strict=True):  # compiled kernels check no bounds
+        if found.shape != shape or found.dtype != np.float32:
+            raise ValueError(f"its {found.dtype} {list(found.shape)} should be float32 {list(shape)}")
+    return Field(settings=settings, layout=layout, table=table, weights=weights, grid=grid)
 
 
 def load_field(run: RunFolder) -> Field:
     """The field of a run's newest checkpoint.
 
     Raises:
-        RunError: there is no checkpoint yet.
+        RunError: there is no checkpoint yet, or it is not of a field.
     """
     checkpoint = load_newest(run.checkpoints)
     if checkpoint is None:
         raise RunError(f"{run.path} has no checkpoint yet; train first (nndl-suite nerf train)")
-    return field_from_state(cast(Mapping[str, State], checkpoint.state["field"]))
+    try:
+        return field_from_state(cast(Mapping[str, State], checkpoint.state["field"]))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{run.checkpoints} holds no field ({error!r}); train into another --out") from error

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from nndl_suite.data.catalog import default_data_root
-from nndl_suite.errors import ConfigError, RunError
+from nndl_suite.errors import CaptureError, ConfigError, RunError
 from nndl_suite.nerf.arrays import PhotoArrays, photo_arrays
 from nndl_suite.nerf.evaluation import Evaluation, evaluate, evenly_spaced
 from nndl_suite.nerf.export import MAX_FACES, Mesh
@@ -151,9 +151,15 @@ class ColmapNerfReconstructor:
             CaptureError: the poses came with a capture that is not there any more.
         """
         folder = read_run(run, kind="nerf")
-        asked = cast(dict[str, Any], folder.config()["settings"])
-        settings = {name: value for name, value in asked.items() if name not in {"source", "files", "device"}}
-        scan = cls(asked["source"], out=folder.path, device=device, data_root=data_root, **settings)
+        try:
+            asked = cast(dict[str, Any], folder.config()["settings"])
+            settings = {name: value for name, value in asked.items() if name not in {"source", "files", "device"}}
+            scan = cls(asked["source"], out=folder.path, device=device, data_root=data_root, **settings)
+        except CaptureError as error:
+            raise CaptureError(f"{folder.path}: {error}") from error
+        except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:  # ConfigError is the last
+            file = folder.path / "config.json"
+            raise RunError(f"{file} is no reconstruction's ({error}); train into another --out") from error
         scan._run = folder
         return scan
 

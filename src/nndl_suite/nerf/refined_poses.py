@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Float64
 
-from nndl_suite.nerf.frame import Similarity
+from nndl_suite.errors import RunError
+from nndl_suite.nerf.frame import Similarity, check_rotation
 from nndl_suite.nerf.scene import Scene
 from nndl_suite.training.files import Json, read_json, write_json
 
@@ -43,7 +44,18 @@ def with_refined_poses(scene: Scene, file: Path) -> Scene:
     """The scene with its training cameras where they ended; as it is where none has moved."""
     if not file.exists():
         return scene
-    cameras = cast(list[dict[str, Any]], read_json(file)["cameras"])
-    poses = {camera["name"]: np.array(camera["world_from_camera"], np.float64) for camera in cameras}
+    try:
+        cameras = cast(list[dict[str, Any]], read_json(file)["cameras"])
+        poses = {camera["name"]: _pose(camera["world_from_camera"]) for camera in cameras}
+    except (ArithmeticError, KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{file} is damaged ({error!r}); evaluate the run again to rewrite it") from error
     views = [replace(view, world_from_camera=poses.get(view.name, view.world_from_camera)) for view in scene.views]
     return replace(scene, views=tuple(views))
+
+
+def _pose(rows: object) -> Float64[np.ndarray, "3 4"]:
+    pose = np.array(rows, np.float64).reshape(3, 4)
+    check_rotation(pose[:, :3])
+    if not np.isfinite(pose).all():
+        raise ValueError("a camera stands nowhere")
+    return pose

@@ -44,6 +44,7 @@ class ReconstructionSettings:
     """"auto" is the CPU, see `gpu.chosen.choose_device`."""
 
     def __post_init__(self) -> None:
+        self._check_types()
         if self.poses not in get_args(PosesFrom):
             raise unknown_name("poses", self.poses, get_args(PosesFrom))
         if self.background not in get_args(Background):
@@ -59,6 +60,14 @@ class ReconstructionSettings:
         if self.seed < 0:
             raise ConfigError(f"seed must be >= 0, got {self.seed}")
         resolve_device(self.device)
+
+    def _check_types(self) -> None:
+        """A run's settings come back from a file, which may say anything."""
+        whole = {"seed": self.seed, "video_frames": self.video_frames, "max_side": self.max_side}
+        for name, value in whole.items():
+            is_whole = isinstance(cast(object, value), int) and not isinstance(value, bool)
+            if not is_whole and not (name == "max_side" and value is None):
+                raise ConfigError(f"{name} must be a whole number, got {value!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,13 +86,26 @@ def settle_budget(run: RunFolder, minutes: float | None, steps: int | None) -> B
         write_json(file, {"minutes": budget.minutes, "steps": budget.steps})
         return budget
     saved = cast(dict[str, Any], read_json(file))
-    budget = Budget(minutes=saved["minutes"], steps=saved["steps"])
+    budget = Budget(minutes=saved.get("minutes"), steps=saved.get("steps"))
+    if not _is_budget(budget):
+        raise RunError(f"{file} is damaged, it states {saved}; train into another --out")
     if (minutes is not None or steps is not None) and Budget(minutes=minutes, steps=steps) != budget:
         raise RunError(
             f"{run.path} was started with minutes={budget.minutes}, steps={budget.steps}; "
             "resume with the same, or choose another --out"
         )
     return budget
+
+
+def _is_budget(budget: Budget) -> bool:
+    """What a file says may be of any type."""
+    minutes, steps = cast(object, budget.minutes), cast(object, budget.steps)
+    stated = [value for value in (minutes, steps) if value is not None]
+    return bool(stated) and type(steps) in (int, type(None)) and all(_above_0(value) for value in stated)
+
+
+def _above_0(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
 
 
 def check_source(source: Path, poses: PosesFrom) -> None:

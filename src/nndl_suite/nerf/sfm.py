@@ -8,12 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from PIL import Image
-
 from nndl_suite.errors import CaptureError, ConfigError, RunError, unknown_name
 from nndl_suite.nerf.capture import FEWEST_PHOTOS, Prepared, prepare_capture
 from nndl_suite.nerf.colmap import ask_colmap
 from nndl_suite.nerf.colmap_request import SOLVED_MODELS, EstimateRequest, Mapper
+from nndl_suite.nerf.decode import open_photo
 from nndl_suite.nerf.diagnosis import MatchFacts, advice, doubts, reasons
 from nndl_suite.nerf.masks import find_masks
 from nndl_suite.nerf.photo_files import find_photos
@@ -264,7 +263,7 @@ def _colmap_request(prepared: Prepared, out: Path, settings: SfmSettings) -> Est
 
 
 def _longest_side(photo: Path) -> int:
-    with Image.open(photo) as opened:
+    with open_photo(photo) as opened:
         return max(opened.size)
 
 

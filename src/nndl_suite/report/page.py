@@ -14,6 +14,9 @@ from nndl_suite.report.side_by_side import Finished, Group, side_by_side
 from nndl_suite.report.studies import formula
 from nndl_suite.training.files import write_atomically
 
+_MISFIT = (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What templates and words fail with where a result is not of its kind."""
+
 
 def write_report(runs: Sequence[Path | str], out: Path | str) -> Path:
     """Write one self-contained page about runs of any kind, finished or not; torch is not needed for it.
@@ -34,8 +37,11 @@ def write_report(runs: Sequence[Path | str], out: Path | str) -> Path:
     try:
         page = _environment().get_template("page.html.j2")
         html = page.render(sections=sections, groups=_groups(sections), colours=colours)
-    except (TemplateError, KeyError, TypeError) as error:
-        raise RunError(f"a result.json lacks something that its kind always has ({error}); run that again") from error
+    except _MISFIT as error:
+        told = ", ".join(str(Path(section.path) / "result.json") for section in sections)
+        raise RunError(
+            f"{told}: a result.json lacks something that its kind always has ({error}); run that again"
+        ) from error
     out = Path(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -66,7 +66,7 @@ def curve_picture(
 
 def thinned(metrics: Metrics, name: str) -> tuple[list[float], list[float]]:
     """A logged figure by step, neighbours averaged so that no more than 200 are left."""
-    logged = [record for record in metrics if name in record]
+    logged = [record for record in metrics if isinstance(cast(object, record.get(name)), int | float)]
     size = max(1, -(-len(logged) // _CURVE_POINTS))
     chunks = [logged[start : start + size] for start in range(0, len(logged), size)]
     steps = [fmean(record["step"] for record in chunk) for chunk in chunks]

@@ -103,7 +103,7 @@ def read_scene(file: Path) -> SceneView:
         up, centre = _vectors([content["up"]])[0], _vectors([content["center"]])[0]
         if len(xyz) != len(rgb) or not np.linalg.norm(up) > 0:
             raise ValueError("points without colours, or no upward direction")
-    except (KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise RunError(f"{file} does not describe a scene ({error}); evaluate the run again to rewrite it") from error
     to_drawing = _upright(up)  # [3, 3]
     reach = max(float(np.linalg.norm(centres - centre, axis=1).max()), 1e-12)

@@ -102,7 +102,7 @@ def gather(path: Path, slug: str) -> Section:
             pictures=tuple(_curves_of_log(metrics)),
         )
         return _with_particulars(section, path)
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (ArithmeticError, AttributeError, LookupError, StopIteration, TypeError, ValueError) as error:
         raise RunError(f"{path / 'result.json'} is not what a {kind} run writes ({error!r}); run it again") from error
 
 

@@ -160,11 +160,11 @@ def _described(source: FeatureSource) -> str:
 def _read(file: Path, rows: int, columns: int) -> Float[Tensor, "n d"] | None:
     try:
         # copy on write: torch wants an array that may be written to, and the file must not be
-        found = np.load(file, mmap_mode="c", allow_pickle=False)
+        found = np.lib.format.open_memmap(file, mode="c")  # not np.load, which takes a zip too
         if found.dtype != np.float32 or found.shape != (rows, columns) or not found.flags.c_contiguous:
             return None
         os.utime(file)  # used now
-    except (OSError, ValueError, EOFError):
+    except (OSError, ValueError, EOFError, ArithmeticError, TypeError):
         return None
     features = torch.from_numpy(found)
     return features if bool(features.isfinite().all()) else None  # no feature that was kept was anything else

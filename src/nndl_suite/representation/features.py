@@ -99,8 +99,13 @@ def _from_file(
     else:
         stem = fitting_stem(weights, stem)
         size = resolution or (images.image_size if stem == "cifar" else min(224, 4 * images.image_size))
-    with isolated_rng(0):
-        network = build_backbone(backbone, stem=stem, image_size=size)
+    try:
+        with isolated_rng(0):
+            network = build_backbone(backbone, stem=stem, image_size=size)
+    except ConfigError as error:
+        if header is None:
+            raise
+        raise DataError(f"{file} describes a network that cannot be: {error}") from error
     load_into(network, weights, source=str(file))
     normalisation = IMAGENET if header is None else header.normalisation
     return FeatureSource(name=name, backbone=network, normalisation=normalisation, resolution=size)

@@ -4,6 +4,7 @@ One file means one rename: a checkpoint is there whole or not at all, whenever t
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,17 @@ State = None | bool | int | float | str | Tensor | Sequence["State"] | Mapping[s
 
 _FORMAT = "nndl-suite checkpoint 1"
 _KEPT = 2
+_DAMAGED = (
+    OSError,
+    SafetensorError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 _TENSOR, _PAIRS = "__tensor__", "__pairs__"
 
 
@@ -79,8 +91,11 @@ def load_checkpoint(file: Path) -> Checkpoint:
             tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 - not a dict
         nodes: dict[str, object] = json.loads(header["state"])
         state = {key: _put_tensors(node, tensors) for key, node in nodes.items()}
-        return Checkpoint(step=int(header["step"]), seconds=float(header["seconds"]), state=state)
-    except (OSError, SafetensorError, KeyError, ValueError, AttributeError) as error:
+        step, seconds = int(header["step"]), float(header["seconds"])
+        if step < 0 or not 0 <= seconds < math.inf:
+            raise ValueError(f"it says that it is of step {step} after {seconds} s")
+        return Checkpoint(step=step, seconds=seconds, state=state)
+    except _DAMAGED as error:
         raise RunError(f"{file} is damaged ({error}); delete it to go on from the one before") from error
 
 

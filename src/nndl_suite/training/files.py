@@ -9,9 +9,8 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from nndl_suite.errors import RunError
+from nndl_suite.training.json_files import Json, check_finite, load_json
 from nndl_suite.training.parts import new_part, tidy
-
-Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -71,11 +70,12 @@ def read_json(path: Path) -> dict[str, Json]:
     """The object in a JSON file.
 
     Raises:
-        RunError: the file is missing, is not JSON, or holds something other than an object.
+        RunError: the file is missing, is not JSON, holds something other than an object, or a NaN or infinity.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        content = load_json(path)
+        check_finite(content)
+    except (OSError, ValueError) as error:
         raise RunError(f"cannot read {path}: {error}") from error
     if not isinstance(content, dict):
         raise RunError(f"{path} holds a JSON {type(content).__name__}, expected an object")

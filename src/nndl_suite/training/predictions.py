@@ -1,6 +1,5 @@
 """What a classifier said of each test image, kept beside its score."""
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from nndl_suite.errors import RunError
+from nndl_suite.training.array_files import load_npz
 from nndl_suite.training.files import write_atomically
 
 _FILE = "predictions.npz"
@@ -43,13 +43,15 @@ def read_predictions(folder: Path) -> Predictions:
     """
     file = folder / _FILE
     try:
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            predicted, labels = archive["predicted"], archive["labels"]
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        archive = load_npz(file)
+        predicted, labels = archive["predicted"], archive["labels"]
+    except (OSError, ValueError, KeyError) as error:
         raise RunError(f"{file} is missing or damaged; delete {folder} and run that again") from error
     if predicted.shape != labels.shape or predicted.ndim != 1 or not len(labels):
         raise RunError(
             f"{file} holds {list(predicted.shape)} predictions for {list(labels.shape)} labels; "
             f"delete {folder} and run that again"
         )
+    if not all(np.issubdtype(found.dtype, np.integer) for found in (predicted, labels)):
+        raise RunError(f"{file} holds {predicted.dtype} for labels; delete {folder} and run that again")
     return Predictions(predicted=predicted.astype(np.int64), labels=labels.astype(np.int64))

@@ -14,6 +14,7 @@ from nndl_suite.training.files import Json, append_line, read_json, write_json
 from nndl_suite.training.locks import held
 
 _BEGIN_SECONDS = 10.0
+_LARGEST_LOGGED = 1e100
 _PACKAGES = ("nndl-suite", "torch", "torchvision", "timm", "lightly", "numba", "pycolmap")
 
 
@@ -48,6 +49,8 @@ class RunFolder:
         if not is_first():
             return
         file = self.path / "metrics.jsonl"
+        if file.is_symlink():
+            raise RunError(f"{file} is a link, which is not written through; put the file itself there")
         try:
             append_line(file, json.dumps(record))
         except OSError as error:
@@ -182,10 +185,20 @@ def _lines(file: Path) -> Iterator[dict[str, float]]:
         for line in lines:
             try:
                 record = json.loads(line)
-            except ValueError:
+            except (RecursionError, ValueError):
                 continue
-            if isinstance(record, dict) and isinstance(record.get("step"), int):
-                yield record
+            if not isinstance(record, dict):
+                continue
+            figures = {name: value for name, value in record.items() if _is_figure(value)}
+            if type(figures.get("step")) is int:
+                yield figures
+
+
+def _is_figure(value: object) -> bool:
+    """Whether a value can be drawn, or is a name; a loss that was not finite ends its curve, not the report."""
+    if isinstance(value, str):
+        return value.isprintable()
+    return isinstance(value, int | float) and abs(value) < _LARGEST_LOGGED
 
 
 def package_versions() -> dict[str, Json]:
