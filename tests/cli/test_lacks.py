@@ -7,6 +7,7 @@ import torch
 
 from nndl_suite.cli import app
 from nndl_suite.cli.screen import say_error
+from nndl_suite.errors import Interrupted
 
 
 @pytest.mark.parametrize(
@@ -14,6 +15,7 @@ from nndl_suite.cli.screen import say_error
     [
         (MemoryError("Unable to allocate 4. GiB"), "not enough memory"),
         (RuntimeError("[enforce fail] . DefaultCPUAllocator: can't allocate memory"), "not enough memory"),
+        (RuntimeError("can't start new thread"), "not enough memory"),
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), "not enough memory"),
         (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "), "reads images was killed"),
         (OSError(errno.ENOSPC, "No space left on device", "/tmp/x"), "cannot write /tmp/x: No space left on device"),
@@ -42,6 +44,22 @@ def test_it_is_said_even_without_memory_for_colours(monkeypatch, capsys):
     monkeypatch.setattr("nndl_suite.cli.screen.Console.print", fails)
     say_error("not enough memory")
     assert capsys.readouterr().err == "error: not enough memory\n"
+
+
+def test_a_second_ctrl_c_while_the_first_is_said(monkeypatch, capsys):
+    def fails(_words):
+        raise Interrupted("stopped")
+
+    def interrupted(_text):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(app, "app", fails)
+    monkeypatch.setattr(app, "say_error", interrupted)
+    monkeypatch.setattr("sys.argv", ["nndl-suite", "report"])
+    with pytest.raises(SystemExit) as ended:
+        app.main()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == ""
 
 
 def test_anything_else_is_a_bug(monkeypatch, capsys):

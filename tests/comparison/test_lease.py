@@ -1,9 +1,14 @@
+import os
+import subprocess
+import sys
 import time
 
 import optuna
+import pytest
 from optuna.trial import TrialState
 
-from nndl_suite.comparison.lease import BEAT, Vigil, lease
+from nndl_suite.comparison.lease import BEAT, WORKER, Vigil, lease
+from nndl_suite.training.locks import this_process
 
 
 def _study():
@@ -32,6 +37,18 @@ def test_a_worker_that_died_before_its_first_beat_is_missed_too():
     vigil.silent(study.get_trials())
     now[0] = 61
     assert vigil.silent(study.get_trials()) == [0]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere nobody knows")
+def test_a_worker_of_this_machine_that_is_gone_is_missed_at_once():
+    study = _study()
+    dead, elsewhere, alive = study.ask(), study.ask(), study.ask()
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    dead.set_user_attr(WORKER, this_process() | {"pid": str(gone.pid)})
+    elsewhere.set_user_attr(WORKER, {"host": "another", "pid": str(gone.pid)})
+    with lease(alive):
+        assert Vigil().silent(study.get_trials()) == [dead.number]
 
 
 def test_ended_trials_are_silent_by_right():

@@ -26,8 +26,9 @@ HERE = Path(__file__).parent
 VARYING = {
     *("seconds", "images_per_second", "train_seconds", "render_seconds_per_frame", "seconds_features"),
     *("features_cached", "storage", "wall_seconds"),
+    *("number", "put_back"),
 }
-"""Of a result: what the clock decides."""
+"""Of a result: what the clock decides, and that a tuning tells of the trials it had to begin again."""
 UNFINISHED = (".part", ".rename", ".tmp", ".holder.json", "nndl-suite-")
 
 

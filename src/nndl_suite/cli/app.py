@@ -78,9 +78,18 @@ def main() -> None:
     """Run the command line; exit 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     _write_every_letter()
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
-    debug = len(arguments) < len(sys.argv) - 1
     for name in ("rank_zero", "distributed"):  # which announce the precision, and each process
         logging.getLogger(f"lightning_fabric.utilities.{name}").setLevel(logging.WARNING)
+    try:
+        _run(arguments, debug=len(arguments) < len(sys.argv) - 1)
+    except KeyboardInterrupt:  # a second one, while the first was put into words
+        sys.exit(130)
+    finally:
+        # nothing is left to stop, and a Ctrl-C in the interpreter's own end would print a traceback
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _run(arguments: list[str], *, debug: bool) -> None:
     try:
         with begun_by(["nndl-suite", *arguments]):
             app(arguments)
@@ -101,9 +110,6 @@ def main() -> None:
             raise
         say_error(_lack(bug) or f"{type(bug).__name__}: {bug} - this is a bug; run again with --debug to see where")
         sys.exit(1)
-    finally:
-        # nothing is left to stop, and a Ctrl-C in the interpreter's own end would print a traceback
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _write_every_letter() -> None:

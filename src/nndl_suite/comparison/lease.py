@@ -12,6 +12,10 @@ from optuna import Trial
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
+from nndl_suite.training.locks import is_gone, this_process
+
+WORKER = "worker"
+"""Which process trains a trial."""
 BEAT = "beat"
 BEAT_SECONDS = 10.0
 SILENT_SECONDS = 60.0
@@ -21,6 +25,7 @@ SILENT_SECONDS = 60.0
 @contextmanager
 def lease(trial: Trial, *, every: float = BEAT_SECONDS) -> Generator[None, None, None]:
     """Give signs of life, from a thread: an epoch, or a step of a large network, may take longer than a beat."""
+    trial.set_user_attr(WORKER, this_process())
     ended = threading.Event()
 
     def beat() -> None:
@@ -46,7 +51,8 @@ def lease(trial: Trial, *, every: float = BEAT_SECONDS) -> Generator[None, None,
 class Vigil:
     """Tells which running trials have gone silent.
 
-    It compares a beat with the one it saw before, by its own clock: those of other machines may be wrong.
+    It compares a beat with the one it saw before, by its own clock: those of other machines may be wrong. Of a process
+    of this machine it is known at once that it is gone; so a tuning that was killed goes on with the trial at hand.
     """
 
     def __init__(self, *, seconds: float = SILENT_SECONDS, clock: Callable[[], float] = time.monotonic) -> None:
@@ -54,11 +60,13 @@ class Vigil:
         self._seen: dict[int, tuple[object, float]] = {}
 
     def silent(self, trials: Sequence[FrozenTrial]) -> list[int]:
-        """Numbers of the trials that run without a new beat since long ago."""
+        """Numbers of the trials that run without a worker, or without a new beat since long ago."""
         now = self._clock()
-        running = {trial.number: trial.user_attrs.get(BEAT) for trial in trials if trial.state == TrialState.RUNNING}
+        at_work = [trial for trial in trials if trial.state == TrialState.RUNNING]
+        running = {trial.number: trial.user_attrs.get(BEAT) for trial in at_work}
         self._seen = {
             number: self._seen[number] if number in self._seen and self._seen[number][0] == beat else (beat, now)
             for number, beat in running.items()
         }
-        return [number for number, (_, since) in self._seen.items() if now - since > self._seconds]
+        left = {trial.number for trial in at_work if is_gone(trial.user_attrs.get(WORKER, {}))}
+        return [number for number, (_, since) in self._seen.items() if number in left or now - since > self._seconds]

@@ -6,7 +6,7 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -71,7 +71,7 @@ def _take(lock: BaseFileLock, folder: Path, patience: float) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         while not _taken(lock):
             holder = _holder(folder)
-            alive = bool(holder) and not _is_dead(holder)
+            alive = bool(holder) and not is_gone(holder)
             if time.monotonic() - start > (patience if alive else max(patience, _LAST_SECONDS)):
                 raise RunError(
                     f"{folder} is being written by {_told(holder)}; wait for its end, or stop it and add --resume, "
@@ -102,12 +102,29 @@ def _say_who(folder: Path) -> None:
     words = [Path(sys.argv[0]).name, *sys.argv[1:]] if sys.argv else ["python"]
     options = next((place for place, word in enumerate(words) if word.startswith("-")), len(words))
     holder = {
-        "pid": os.getpid(),
-        "host": platform.node(),
+        **this_process(),
         "command": shlex.join(words[:options]),  # options may name what is nobody's business
         "since": datetime.now().astimezone().isoformat(sep=" ", timespec="seconds"),
     }
     (folder / _HOLDER).write_text(json.dumps(holder), encoding="utf-8")
+
+
+def this_process() -> dict[str, str]:
+    """What `is_gone` wants to know of the process that runs this."""
+    return {"pid": str(os.getpid()), "host": platform.node()}
+
+
+def is_gone(process: Mapping[str, str]) -> bool:
+    """Whether it is a process of this machine that has ended; of other machines, and on Windows, nobody knows."""
+    if process.get("host") != platform.node() or os.name != "posix":
+        return False
+    try:
+        os.kill(int(process.get("pid", "")), 0)
+    except ProcessLookupError:
+        return True
+    except (ValueError, OSError):
+        return False
+    return False
 
 
 def _holder(folder: Path) -> dict[str, str]:
@@ -124,16 +141,3 @@ def _told(holder: dict[str, str]) -> str:
         return "another command"
     command, pid, host, since = (holder.get(name, "?") for name in ("command", "pid", "host", "since"))
     return f"`{command}` (process {pid} on {host}, since {since})"
-
-
-def _is_dead(holder: dict[str, str]) -> bool:
-    """Whether it is a process of this machine that is gone."""
-    if holder.get("host") != platform.node() or os.name != "posix":
-        return False
-    try:
-        os.kill(int(holder.get("pid", "")), 0)
-    except ProcessLookupError:
-        return True
-    except (ValueError, OSError):
-        return False
-    return False
