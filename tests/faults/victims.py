@@ -56,13 +56,13 @@ def make_material(forge: Forge, folder: Path, *, photos: int = 14) -> Material:
     write_shards(pictures, shards)
     data = f"arrays:{folder / 'tints.npz'}"
     material = Material(data, recipe, capture, larger, folder / "field", pictures, shards)
-    made = forge.run(nerf_train(material).words(material.field))
+    made = forge.run(nerf_train(material, steps=200).words(material.field))  # until there is a surface to export
     assert made.code == 0, made.said
     return material
 
 
-def nerf_train(material: Material) -> Command:
-    words = ["nerf", "train", material.capture, "--steps", 25, *ON_CPU, "--out"]
+def nerf_train(material: Material, *, steps: int = 25) -> Command:
+    words = ["nerf", "train", material.capture, "--steps", steps, *ON_CPU, "--out"]
     return Command("nerf train", lambda out: [*words, out])
 
 
