@@ -215,3 +215,11 @@ class TestPixels:
         prints = {base.fingerprint, *(other.fingerprint for other in others)}
         assert len(prints) == 4
         assert resident_set("b", numbered(4), torch.arange(4), "abcd").fingerprint == base.fingerprint
+
+
+def test_a_place_is_no_name_and_what_it_may_be_is_said(tmp_path):
+    (tmp_path / "shard.tar").touch()
+    (tmp_path / "set.npz").touch()
+    for place, name in ((tmp_path, "folder:"), (tmp_path / "shard.tar", "wds:"), (tmp_path / "set.npz", "arrays:")):
+        with pytest.raises(ConfigError, match=rf"is a file or folder; say what it holds: {name}{place}"):
+            load_image_set(str(place), "train")

@@ -35,7 +35,12 @@ def check_batch_size(batch_size: int, images: ImageSet) -> None:
         ConfigError: there are fewer images, or it does not divide by the processes.
     """
     if not 1 <= batch_size <= len(images):
-        raise everywhere(ConfigError(f"batch_size must be in [1, {len(images)}] for {images.name}, got {batch_size}"))
+        raise everywhere(
+            ConfigError(
+                f"batch_size must be in [1, {len(images)}] for {images.name}, which has so many images to train on, "
+                f"got {batch_size}; try {max(1, len(images) // 4)}"
+            )
+        )
     own_part(batch_size)
 
 

@@ -90,7 +90,16 @@ def _load(name: str, split: Split, data_root: Path | str | None, image_size: int
         return _PREFIXED[kind](Path(place).expanduser(), split, image_size, watch)
     if name in _NAMED:
         return _NAMED[name](default_data_root(data_root), split, image_size, watch)
+    if Path(name).expanduser().exists():
+        raise ConfigError(f"{name!r} is a file or folder; say what it holds: {_as_what(Path(name).expanduser())}")
     raise unknown_name("dataset", name, [*_NAMED, "folder:PATH", "arrays:FILE.npz", "wds:SHARDS.tar"])
+
+
+def _as_what(place: Path) -> str:
+    """The data name that a place on the disk most likely has."""
+    if place.is_dir():
+        return f"folder:{place} for images in folders, wds:{place} for shards"
+    return f"wds:{place}" if place.suffix == ".tar" else f"arrays:{place}"
 
 
 def _demo(split: Split, size: int | None) -> ImageSet:
