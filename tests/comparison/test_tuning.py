@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from nndl_suite.comparison import study_storage, tuning, tuning_worker
+from nndl_suite.comparison import lease, study_storage, tuning, tuning_worker
 from nndl_suite.comparison.recipe import Rates, Recipe
 from nndl_suite.comparison.search_space import Choice, SearchSpace, Span
 from nndl_suite.comparison.tuning import tune_architecture
@@ -271,6 +271,7 @@ tune_architecture("resnet18-slim", sys.argv[1], trials=4, epochs=2, storage=sys.
 
 def test_of_two_worker_processes_one_is_killed_and_no_trial_is_lost(dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(tuning_worker, "SILENT_SECONDS", 2.0)
+    monkeypatch.setattr(lease, "is_gone", lambda process: False)  # as of a worker on another machine
     journal, theirs = tmp_path / "study.journal", tmp_path / "a" / "trials"
     other = subprocess.Popen([sys.executable, "-c", _CHILD, dataset, str(journal), str(tmp_path / "a")])
     stages = []

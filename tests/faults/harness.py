@@ -23,6 +23,8 @@ from safetensors.numpy import load_file
 from nndl_suite.training.checkpoints import equal_states, load_newest
 
 HERE = Path(__file__).parent
+HUNG = 124
+"""The code of a victim that did not end by itself."""
 VARYING = {
     *("seconds", "images_per_second", "train_seconds", "render_seconds_per_frame", "seconds_features"),
     *("features_cached", "storage", "wall_seconds"),
@@ -67,7 +69,7 @@ class Victim:
         if self.alive(timeout):
             self.signal(signal.SIGKILL)
             self.alive(10)
-            raise TimeoutError(f"still running after {timeout} s: {self.said()}")
+            return Death(HUNG, timeout, self.said())
         return Death(self._forge.dead[self.pid], self._forge.died[self.pid] - self._born, self.said())
 
     def said(self) -> str:

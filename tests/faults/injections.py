@@ -130,7 +130,7 @@ def interrupt_twice(trial: Trial, rng: random.Random) -> Verdict:
 def file_limit(trial: Trial, rng: random.Random) -> Verdict:
     """No file may grow beyond a random size: as where a quota ends, at any of the writes."""
     largest = trial.reference.largest_bytes
-    size = int(largest ** rng.uniform(0.2, 0.98))
+    size = max(4096, int(largest ** rng.uniform(0.2, 0.98)))  # room for what is said, which goes into a file too
     return trial.judge(trial.start(file_bytes=size).wait(), {1, 0})
 
 

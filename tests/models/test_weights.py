@@ -58,7 +58,7 @@ def test_a_saved_backbone_describes_itself_and_torchvision_reads_it(tmp_path):
         (lambda: resnet50().state_dict(), "looks like a resnet50"),
         (lambda: resnet34().state_dict(), "unexpected layer1.2.conv1.weight.* more; it looks like a resnet34"),
         (lambda: {f"backbone.{k}": v for k, v in resnet18().state_dict().items()}, "cut 'backbone.' off"),
-        (lambda: {"a": torch.zeros(1)}, "missing conv1.weight, .* unexpected a; it is of a network unknown here"),
+        (lambda: {"a": torch.zeros(1)}, "missing conv1.weight, .* unexpected a; it is of another network"),
         (lambda: build_backbone("resnet18", image_size=32).trunk.state_dict(), r"conv1.weight is \[64, 3, 3, 3\]"),
     ],
 )
@@ -127,3 +127,12 @@ def test_the_real_imagenet_file_loads(real_data):
     load_into(backbone, state, source="bgd")
     assert backbone.stem == "imagenet"
     assert IMAGENET.mean[0] == 0.485
+
+
+def test_a_whole_model_and_what_is_no_weights_are_told_apart(tmp_path):
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "model.pth")
+    (tmp_path / "junk.pth").write_bytes(b"hello")
+    with pytest.raises(DataError, match=r"model\.pth: it holds more than tensors.*torch\.save\(model\.state_dict"):
+        read_state_dict(tmp_path / "model.pth")
+    with pytest.raises(DataError, match=r"junk\.pth: it is damaged, or no file of weights"):
+        read_state_dict(tmp_path / "junk.pth")

@@ -129,10 +129,7 @@ def read_state_dict(file: Path) -> StateDict:
         _check_unpacked(file)
         content = torch.load(file, map_location="cpu", weights_only=True)
     except _UNREADABLE as error:
-        told = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(
-            f"cannot read weights from {file} ({told}); it must be a state dict, not a whole model"
-        ) from error
+        raise DataError(f"cannot read weights from {file}: {_why_unreadable(error)}") from error
     for wrapper in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
@@ -232,6 +229,16 @@ def _listed(what: str, names: list[str]) -> str:
     return f"{what} {', '.join(names[:3])}{more}; "
 
 
+def _why_unreadable(error: Exception) -> str:
+    if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error):  # a class or function that it names
+        return (
+            "it holds more than tensors, which could run code and is not loaded; "
+            "where the model is at hand, save its state dict: torch.save(model.state_dict(), FILE)"
+        )
+    told = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return f"it is damaged, or no file of weights ({told}); give a state dict, as torch.save or safetensors writes it"
+
+
 def _looks_like(weights: Mapping[str, Tensor]) -> str:
     """A guess at the network behind some keys, to follow "it"."""
     names = set(weights)
@@ -246,4 +253,4 @@ def _looks_like(weights: Mapping[str, Tensor]) -> str:
         return f"looks like a ResNet inside another model: cut {prefix!r} off its keys"
     if any(name.startswith("patch_embed.") for name in names):
         return "looks like a timm vision transformer"
-    return "is of a network unknown here"
+    return "is of another network; name it with --backbone, as timm does"
