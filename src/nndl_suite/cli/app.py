@@ -8,7 +8,7 @@ import typer
 
 from nndl_suite import __version__
 from nndl_suite.cli import compare, data, demo, nerf, report, ssl, ssl_export, ssl_studies, train, tune
-from nndl_suite.cli.screen import say_error
+from nndl_suite.cli.screen import say_error, say_warnings
 from nndl_suite.errors import Interrupted, NndlError
 from nndl_suite.training.environment import is_told_first
 
@@ -56,6 +56,7 @@ def main() -> None:
     debug = len(arguments) < len(sys.argv) - 1
     for name in ("rank_zero", "distributed"):  # which announce the precision, and each process
         logging.getLogger(f"lightning_fabric.utilities.{name}").setLevel(logging.WARNING)
+    say_warnings()
     try:
         app(arguments)
     except Interrupted as stopped:

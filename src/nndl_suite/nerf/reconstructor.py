@@ -42,8 +42,11 @@ from nndl_suite.nerf.request import (
     Choice,
     PosesFrom,
     ReconstructionSettings,
+    capture_files,
+    check_files,
     check_source,
     fingerprint,
+    keep_files,
     settle_budget,
 )
 from nndl_suite.nerf.scene import PoseReport, Scene, hold_out, stacked_poses, usual_view
@@ -71,7 +74,7 @@ _POSE_RATE = 1e-3
 _MOST_SCORED_TRAINING = 8
 """Training photos that are scored too, to tell the gap to the held-out ones: a few say it."""
 
-_FRAME_FILE = "frame.json"
+_FRAME_FILE, _FILES_FILE = "frame.json", "capture.json"
 
 
 class ColmapNerfReconstructor:
@@ -445,9 +448,13 @@ class ColmapNerfReconstructor:
     def _begin(self, *, resume: bool) -> RunFolder:
         """The run folder, opened once: the steps of one object belong to one run."""
         if self._run is None:
-            settings: dict[str, Json] = {**asdict(self.settings), "files": fingerprint(self._source)}
+            files, kept = capture_files(self._source), self.out / _FILES_FILE
+            settings: dict[str, Json] = {**asdict(self.settings), "files": fingerprint(files)}
             del settings["device"]  # a run may go on elsewhere
+            if resume:
+                from_first(lambda: check_files(kept, files))
             self._run = open_run(self.out, kind="nerf", settings=settings, resume=resume)
+            from_first(lambda: keep_files(kept, files))
         return self._run
 
     def _settle_frame(self, photos: PosedPhotos) -> PosedPhotos:

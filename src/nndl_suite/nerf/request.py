@@ -1,6 +1,7 @@
 """What a reconstruction is asked to do, checked before anything is done."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -11,14 +12,16 @@ from nndl_suite.nerf.clip import VIDEO_SUFFIXES, is_video
 from nndl_suite.nerf.photo_files import find_photos
 from nndl_suite.nerf.readers import has_poses
 from nndl_suite.training.fabric import Device, resolve_device
-from nndl_suite.training.files import read_json, write_json
+from nndl_suite.training.files import Json
 from nndl_suite.training.runs import RunFolder
+from nndl_suite.training.sealed_json import read_sealed, write_sealed
 
 PosesFrom = Literal["auto", "given", "colmap"]
 Background = Literal["white", "black", "random"]
 Choice = Literal["no", "yes"]
 
 _DEFAULT_MINUTES = 5.0
+_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,10 +77,13 @@ def settle_budget(run: RunFolder, minutes: float | None, steps: int | None) -> B
     file = run.path / "budget.json"
     if not file.exists():
         budget = Budget(minutes=_DEFAULT_MINUTES if minutes is None and steps is None else minutes, steps=steps)
-        write_json(file, {"minutes": budget.minutes, "steps": budget.steps})
+        write_sealed(file, {"minutes": budget.minutes, "steps": budget.steps})
         return budget
-    saved = cast(dict[str, Any], read_json(file))
-    budget = Budget(minutes=saved["minutes"], steps=saved["steps"])
+    saved = cast(dict[str, Any], read_sealed(file))
+    try:
+        budget = Budget(minutes=saved["minutes"], steps=saved["steps"])
+    except KeyError as error:
+        raise RunError(f"{file} is damaged (no {error}); put back a copy, or choose another --out") from error
     if (minutes is not None or steps is not None) and Budget(minutes=minutes, steps=steps) != budget:
         raise RunError(
             f"{run.path} was started with minutes={budget.minutes}, steps={budget.steps}; "
@@ -100,8 +106,56 @@ def check_source(source: Path, poses: PosesFrom) -> None:
         raise CaptureError(f"{source} is neither a folder nor a video ({', '.join(sorted(VIDEO_SUFFIXES))})")
 
 
-def fingerprint(source: Path) -> str:
-    """Names and sizes of a capture's files: enough to notice that a resumed run has got another one."""
+def capture_files(source: Path) -> dict[str, int]:
+    """The names of a capture's files and their sizes in bytes.
+
+    Raises:
+        CaptureError: the capture is not there any more.
+    """
+    if not source.exists():
+        raise CaptureError(f"{source} does not exist any more; put the capture back to go on with its run")
     files = sorted(file for file in source.rglob("*") if file.is_file()) if source.is_dir() else [source]
-    listing = "\n".join(f"{file.relative_to(source.parent)} {file.stat().st_size}" for file in files)
+    return {str(file.relative_to(source.parent)): file.stat().st_size for file in files}
+
+
+def fingerprint(files: Mapping[str, int]) -> str:
+    """A digest of `capture_files`: enough to notice that a resumed run has got another capture."""
+    listing = "\n".join(f"{name} {size}" for name, size in files.items())
     return hashlib.sha256(listing.encode(errors="surrogateescape")).hexdigest()
+
+
+def check_files(kept: Path, files: Mapping[str, int]) -> None:
+    """Refuse another capture than the one that a run was started with, by the names of what changed.
+
+    Args:
+        kept: What `keep_files` wrote; where there is nothing, the run's settings alone tell.
+        files: The capture as it is now.
+
+    Raises:
+        RunError: files were added, taken away or replaced.
+    """
+    if not kept.exists():
+        return
+    before, files = read_sealed(kept), _readable(files)
+    changed = [f"{name} is gone" for name in before if name not in files]
+    changed += [f"{name} is new" for name in files if name not in before]
+    changed += [
+        f"{name} had {before[name]} bytes and has {size}" for name, size in files.items() if before.get(name, size) != size
+    ]
+    if changed:
+        more = f" and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
+        raise RunError(
+            f"the capture of {kept.parent} has changed: {', '.join(changed[:_SHOWN])}{more}; put it back as it was, or "
+            "choose another --out"
+        )
+
+
+def keep_files(kept: Path, files: Mapping[str, int]) -> None:
+    """Write down which files a run's capture has, once."""
+    if not kept.exists():
+        write_sealed(kept, dict[str, Json](_readable(files)))
+
+
+def _readable(files: Mapping[str, int]) -> dict[str, int]:
+    """With names that are no UTF-8 in a form that is."""
+    return {name.encode(errors="surrogateescape").decode(errors="backslashreplace"): size for name, size in files.items()}

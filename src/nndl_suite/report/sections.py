@@ -85,14 +85,14 @@ def gather(path: Path) -> Section:
         settings=words.flat(as_object(config.get("settings"))),
         versions=words.flat(as_object(config.get("versions"))),
         machine=words.brief(config.get("machine")),
-        pictures=_curves_of_log(run.metrics()),
+        pictures=_curves_of_log(run.overview()),
     )
     try:
         if kind == "comparison":
             pictures = comparison_pictures(result, path)
             return replace(section, pictures=pictures, measures=measure_rows(result) if result else ())
         if kind == "training":
-            return replace(section, pictures=(*_accuracy_over_time(run.metrics()), *section.pictures))
+            return replace(section, pictures=(*_accuracy_over_time(run.overview("val_accuracy")), *section.pictures))
         if kind == "nerf":
             return _nerf(section, path)
         if kind in _STUDIES and result is not None:
