@@ -24,15 +24,25 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import torch
-from record import MIB, circumstances, peak_bytes, save
+from record import MIB, circumstances, save
 from scipy.stats import linregress, t
 
+from nndl_suite import SSLPretrainer, train_architecture
+from nndl_suite.comparison.recipe import DEFAULT_RECIPE
+from nndl_suite.data.catalog import load_image_set
+from nndl_suite.data.demo_capture import make_demo_capture
+from nndl_suite.nerf.field import FieldSettings
+from nndl_suite.nerf.frame import field_frame
+from nndl_suite.nerf.photos import load_photos
+from nndl_suite.nerf.readers import read_scene
+from nndl_suite.nerf.trainer import TrainSettings, train_field
 from nndl_suite.training import loop
 from nndl_suite.training.checkpoints import Checkpoint, State, load_checkpoint, save_checkpoint
 from nndl_suite.training.checksums import checksum
@@ -138,8 +148,6 @@ def _often() -> None:
 
 def pretraining(folder: Path) -> dict[str, Json]:
     """SimCLR on a slim network, with its looks at the features."""
-    from nndl_suite import SSLPretrainer
-
     samples = Samples()
     total = REAL_STEPS["pretraining"]
     trainer = SSLPretrainer(backbone="resnet18-slim", steps=total, batch_size=16, online_probe="yes", device="cpu")
@@ -149,12 +157,6 @@ def pretraining(folder: Path) -> dict[str, Json]:
 
 def arm(folder: Path) -> dict[str, Json]:
     """A slim CNN as an arm of a comparison, validated after every epoch."""
-    from dataclasses import replace
-
-    from nndl_suite import train_architecture
-    from nndl_suite.comparison.recipe import DEFAULT_RECIPE
-    from nndl_suite.data.catalog import load_image_set
-
     samples, batch = Samples(), 50
     per_epoch = int(len(load_image_set("demo", "train")) * 0.9) // batch
     epochs = -(-REAL_STEPS["arm"] // per_epoch)
@@ -172,13 +174,6 @@ def arm(folder: Path) -> dict[str, Json]:
 
 def field(folder: Path) -> dict[str, Json]:
     """A small radiance field, its cameras moving too."""
-    from nndl_suite.data.demo_capture import make_demo_capture
-    from nndl_suite.nerf.field import FieldSettings
-    from nndl_suite.nerf.frame import field_frame
-    from nndl_suite.nerf.photos import load_photos
-    from nndl_suite.nerf.readers import read_scene
-    from nndl_suite.nerf.trainer import TrainSettings, train_field
-
     scene = read_scene(make_demo_capture(folder / "capture", photos=12, size=(80, 60)))
     photos = load_photos(scene, tuple(range(12)), field_from_world=field_frame(scene), max_side=80)
     samples, total = Samples(), REAL_STEPS["field"]
@@ -219,26 +214,28 @@ def write_log(folder: Path, lines: int) -> RunFolder:
     return run
 
 
-def opening(folder: Path, what: str) -> dict[str, Json]:
-    """One reading of a log, in a process that has done nothing else."""
-    from nndl_suite.report.sections import gather
-
-    run, before = RunFolder(folder), peak_bytes()
-    start = time.perf_counter()
-    if what == "report":
-        section = gather(folder)
-        found: Json = [picture.alt for picture in section.pictures]
-    elif what == "newest":
-        found = run.newest("loss")
-    else:
-        found = len(run.metrics())
-    seconds = time.perf_counter() - start
-    return {
-        "seconds": round(seconds, 3),
-        "mib_peak": round(peak_bytes() / MIB, 1),
-        "mib_before": round(before / MIB, 1),
-        "found": found,
-    }
+OPENING = """
+import json, sys, time
+from pathlib import Path
+def most():
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1024
+folder, what = Path(sys.argv[1]), sys.argv[2]
+if what == "report":
+    from nndl_suite.report.page import write_report
+else:
+    from nndl_suite.training.runs import RunFolder
+before, start = most(), time.perf_counter()
+if what == "report":
+    found = write_report([folder], folder / "report.html").stat().st_size
+elif what == "newest":
+    found = RunFolder(folder).newest("loss")
+else:
+    found = len(RunFolder(folder).metrics())
+seconds = time.perf_counter() - start
+print(json.dumps({"seconds": round(seconds, 3), "mib_before": round(before, 1), "mib_peak": round(most(), 1), "found": found}))
+"""
+"""One reading of a log, in a process that has loaded only what it needs."""
 
 
 def log(folder: Path) -> dict[str, Json]:
@@ -249,7 +246,7 @@ def log(folder: Path) -> dict[str, Json]:
         "lines": LINES,
         "bytes": run.metrics_file.stat().st_size,
         **{
-            f"{what} of {'all' if one is run else 'a tenth'}": _in_child(["opening", str(one.path), what])
+            f"{what} of {'all' if one is run else 'a tenth'}": _told_by(["-c", OPENING, str(one.path), what])
             for one, what in asked
         },
     }
@@ -287,8 +284,9 @@ PARTS: dict[str, Callable[[Path], dict[str, Json]]] = {
 }
 
 
-def _in_child(words: Sequence[str]) -> dict[str, Json]:
-    done = subprocess.run([sys.executable, __file__, "--child", *words], stdout=subprocess.PIPE, text=True, check=True)
+def _told_by(words: list[str]) -> dict[str, Json]:
+    """The last line that a Python process prints, as JSON."""
+    done = subprocess.run([sys.executable, *words], stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -298,21 +296,20 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
     parser.add_argument("--name", default="long_run")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
-    parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
+    parser.add_argument("--child", choices=list(PARTS), help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.child and args.child[0] == "opening":
-        print(json.dumps(opening(Path(args.child[1]), args.child[2])))
-        return
     with tempfile.TemporaryDirectory() as folder:
         if args.child:
-            print(json.dumps(PARTS[args.child[0]](Path(folder))))
+            print(json.dumps(PARTS[args.child](Path(folder))))
             return
         start, results = circumstances(), dict[str, Json]()
         kept = args.out / f"{args.name}.json"
         if kept.exists():  # parts that are not measured now stay
-            results = {name: part for name, part in json.loads(kept.read_text(encoding="utf-8")).items() if name in PARTS}
+            results = {
+                name: part for name, part in json.loads(kept.read_text(encoding="utf-8")).items() if name in PARTS
+            }
         for part in args.parts:
-            results[part] = {**_in_child([part]), "commit": start["commit"], "date": start["date"]}
+            results[part] = {**_told_by([__file__, "--child", part]), "commit": start["commit"], "date": start["date"]}
             print(part, json.dumps(results[part]), flush=True)
             save(args.name, start, results, args.out)
 

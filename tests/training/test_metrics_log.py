@@ -59,8 +59,9 @@ def test_a_long_log_is_sampled_evenly_and_has_every_epoch(long_log, counted):
 def test_a_curve_of_the_sample_is_the_curve_of_the_log(long_log, counted):
     steps, values = thinned(overview(long_log, []), "loss")
     whole_steps, whole = thinned(read_whole(long_log), "loss")
-    assert np.interp(whole_steps, steps, values) == pytest.approx(whole, abs=0.05)
-    assert fmean(values) == pytest.approx(fmean(whole), abs=0.01)
+    shown = np.interp(whole_steps, steps, values)
+    assert shown == pytest.approx(whole, abs=0.05)
+    assert fmean(shown) == pytest.approx(fmean(whole), abs=0.002)
 
 
 def test_a_short_log_is_read_whole(long_log):
@@ -115,7 +116,7 @@ def test_a_log_that_is_not_there_has_no_records(tmp_path):
     assert newest(tmp_path / "none", "loss") is None
 
 
-@pytest.mark.parametrize("cut", range(1, 12))
+@pytest.mark.parametrize("cut", range(1, 26))
 def test_a_line_after_a_torn_one_is_not_lost(tmp_path, cut):
     file = tmp_path / "metrics.jsonl"
     append(file, {"step": 1, "loss": 2.0})

@@ -34,7 +34,7 @@ def say_error(text: str) -> None:
 
 
 def say_warnings() -> None:
-    """From now on show this package's own warnings in a line each, as errors are shown; others stay as Python has them."""
+    """From now on show this package's own warnings in a line each, as errors are shown; others stay as they are."""
     usual = warnings.showwarning
 
     def show(  # noqa: PLR0913 - the signature is Python's

@@ -6,7 +6,6 @@ otherwise the tar is walked through again. 20 bytes an image: where it begins, h
 
 import hashlib
 import json
-import zipfile
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from nndl_suite.data.tar_samples import samples
 from nndl_suite.errors import DataError
+from nndl_suite.training.damaged_arrays import DAMAGED_ARRAYS
 from nndl_suite.training.files import write_atomically
 
 INDEX_SUFFIX = ".index.npz"
@@ -126,7 +126,7 @@ def read_index(file: Path, state: Sequence[int]) -> ShardIndex | None:
                 for name, kind in (("starts", np.int64), ("lengths", np.int32), ("labels", np.int64))
             )
             words, digest = tuple(map(str, about["words"])), str(about["digest"])
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+    except DAMAGED_ARRAYS:
         return None
     if not starts.shape == lengths.shape == labels.shape == (len(starts),):
         return None

@@ -160,6 +160,6 @@ def load_field(run: RunFolder) -> Field:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         began = f"nndl-suite {checkpoint.package}" if checkpoint.package else "the version that trained it"
         raise RunError(
-            f"the checkpoint of step {checkpoint.step} in {run.path} holds no field that this version knows ({error!r}); "
-            f"open the run with {began}, or train anew"
+            f"the checkpoint of step {checkpoint.step} in {run.path} holds no field that this version knows "
+            f"({error!r}); open the run with {began}, or train anew"
         ) from error

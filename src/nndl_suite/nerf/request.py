@@ -140,7 +140,9 @@ def check_files(kept: Path, files: Mapping[str, int]) -> None:
     changed = [f"{name} is gone" for name in before if name not in files]
     changed += [f"{name} is new" for name in files if name not in before]
     changed += [
-        f"{name} had {before[name]} bytes and has {size}" for name, size in files.items() if before.get(name, size) != size
+        f"{name} had {before[name]} bytes and has {size}"
+        for name, size in files.items()
+        if before.get(name, size) != size
     ]
     if changed:
         more = f" and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
@@ -158,4 +160,6 @@ def keep_files(kept: Path, files: Mapping[str, int]) -> None:
 
 def _readable(files: Mapping[str, int]) -> dict[str, int]:
     """With names that are no UTF-8 in a form that is."""
-    return {name.encode(errors="surrogateescape").decode(errors="backslashreplace"): size for name, size in files.items()}
+    return {
+        name.encode(errors="surrogateescape").decode(errors="backslashreplace"): size for name, size in files.items()
+    }

@@ -1,6 +1,5 @@
 """What a probe said of each test image, kept beside its score."""
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from nndl_suite.errors import RunError
+from nndl_suite.training.damaged_arrays import DAMAGED_ARRAYS
 from nndl_suite.training.files import write_atomically
 
 _FILE = "predictions.npz"
@@ -45,7 +45,7 @@ def read_predictions(folder: Path) -> Predictions:
     try:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             predicted, labels = archive["predicted"], archive["labels"]
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except DAMAGED_ARRAYS as error:
         raise RunError(f"{file} is missing or damaged ({error}); delete {folder} and probe again") from error
     if predicted.shape != labels.shape or predicted.ndim != 1 or not len(labels):
         raise RunError(

@@ -5,6 +5,7 @@ it says tells what disks and copies do to it afterwards. Nothing is pickled.
 """
 
 import json
+import math
 import re
 import warnings
 from collections.abc import Callable, Mapping
@@ -27,6 +28,17 @@ _KIND = "nndl-suite checkpoint"
 _VERSION = 2
 """1 had no checksum and no settings, and is read still."""
 _KEPT = 2
+_DAMAGED = (
+    OSError,
+    SafetensorError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RuntimeError,  # also of torch, and of JSON that is nested too deep
+    TypeError,
+    ValueError,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +49,7 @@ class Checkpoint:
     seconds: float
     state: dict[str, State]
     settings: dict[str, Json] | None = None
-    """Those of its run, with the fingerprints of the data; None where it has none, or the checkpoint is of version 1."""
+    """Those of its run, with the fingerprints of the data; None where it has none, and in version 1."""
     package: str = ""
     """The version of this package that wrote it; empty where it does not say."""
 
@@ -133,14 +145,17 @@ def load_checkpoint(file: Path) -> Checkpoint:
             raise DamagedFile(f"{file} is damaged (what it holds does not fit its checksum)")
         nodes: dict[str, object] = json.loads(header["state"])
         state = {key: put_tensors(node, tensors) for key, node in nodes.items()}
+        step, seconds = int(header["step"]), float(header["seconds"])
+        if step < 0 or not 0 <= seconds < math.inf:
+            raise ValueError(f"it says that it is of step {step} after {seconds} s")
         return Checkpoint(
-            step=int(header["step"]),
-            seconds=float(header["seconds"]),
+            step=step,
+            seconds=seconds,
             state=state,
             settings=json.loads(header.get("settings", "null")),
             package=header.get("package", ""),
         )
-    except (OSError, SafetensorError, KeyError, ValueError, AttributeError, TypeError, RecursionError) as error:
+    except _DAMAGED as error:
         raise DamagedFile(f"{file} is damaged ({error})") from error
 
 

@@ -1,4 +1,4 @@
-"""The metrics log, `metrics.jsonl`: one JSON object a line, appended as a run goes, read so that its length hardly matters.
+"""The metrics log, `metrics.jsonl`: one JSON object a line, appended as a run goes, read whatever its length.
 
 A log of millions of lines is not read whole. Curves of some hundred points need a fair sample of it, the ends of epochs
 are found by what only they say, and the newest figure is looked for from the end.
@@ -9,6 +9,8 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
+
+from nndl_suite.errors import RunError
 
 Record = dict[str, float]
 
@@ -21,19 +23,31 @@ _RARE = 10
 _MOST_FOUND = 50_000
 """Lines that say something rare; of more, every second is kept, or every fourth, …"""
 _BLOCK_BYTES = 4 * 2**20
+_LARGEST_LOGGED = 1e100
 _LONGEST_LINE = 2**20
 """No line that was logged is longer; what is longer is no log."""
 
 
 def append(file: Path, record: Mapping[str, float | int | str]) -> None:
-    """Add a line; one that a kill has cut short is ended first, so that it spoils no other."""
+    """Add a line; one that a kill has cut short is ended first, so that it spoils no other.
+
+    Raises:
+        RunError: the disk is full, the folder is gone, or the file is a link.
+    """
+    if file.is_symlink():
+        raise RunError(f"{file} is a link, which is not written through; put the file itself there")
     line = json.dumps(record).encode() + b"\n"
-    with file.open("ab+") as log:
-        if log.tell():
-            log.seek(-1, os.SEEK_END)
-            if log.read(1) != b"\n":
-                line = b"\n" + line
-        log.write(line)
+    try:
+        with file.open("ab+") as log:
+            if log.tell():
+                log.seek(-1, os.SEEK_END)
+                if log.read(1) != b"\n":
+                    line = b"\n" + line
+            log.write(line)
+    except OSError as error:
+        raise RunError(
+            f"cannot write {file}: {error.strerror or error}; free some space, then go on with --resume"
+        ) from error
 
 
 def read_whole(file: Path) -> list[Record]:
@@ -161,4 +175,14 @@ def _record(line: bytes) -> Record | None:
         record = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    return record if isinstance(record, dict) and isinstance(record.get("step"), int) else None
+    if not isinstance(record, dict):
+        return None
+    figures = {name: value for name, value in record.items() if _is_figure(value)}
+    return figures if type(figures.get("step")) is int else None
+
+
+def _is_figure(value: object) -> bool:
+    """Whether a value can be drawn, or is a name; a loss that was not finite ends its curve, not the report."""
+    if isinstance(value, str):
+        return value.isprintable()
+    return isinstance(value, int | float) and abs(value) < _LARGEST_LOGGED

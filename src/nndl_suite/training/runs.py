@@ -66,7 +66,7 @@ class RunFolder:
         return metrics_log.read_whole(self.metrics_file)
 
     def overview(self, *rare: str) -> list[dict[str, float]]:
-        """The metrics log, or of a long one a fair sample and all records with a rare figure: `metrics_log.overview`."""
+        """The metrics log; of a long one a sample, and all records with a rare figure: see `metrics_log.overview`."""
         return metrics_log.overview(self.metrics_file, rare)
 
     def newest(self, name: str) -> float | None:
