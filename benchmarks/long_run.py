@@ -233,7 +233,8 @@ elif what == "newest":
 else:
     found = len(RunFolder(folder).metrics())
 seconds = time.perf_counter() - start
-print(json.dumps({"seconds": round(seconds, 3), "mib_before": round(before, 1), "mib_peak": round(most(), 1), "found": found}))
+told = {"seconds": round(seconds, 3), "mib_before": round(before, 1), "mib_peak": round(most(), 1), "found": found}
+print(json.dumps(told))
 """
 """One reading of a log, in a process that has loaded only what it needs."""
 
