@@ -15,6 +15,19 @@ def test_import_loads_nothing_heavy():
     assert out.strip() == "set()"
 
 
+def test_import_runs_two_files_of_the_package_and_takes_no_time():
+    out = python(
+        "import importlib.util, sys, time, typing, importlib.metadata\n"
+        "start = time.process_time()\n"
+        "import nndl_suite\n"
+        "print(time.process_time() - start)\n"
+        "print(*sorted(name for name in sys.modules if name.startswith('nndl_suite')))"
+    )
+    seconds, loaded = out.splitlines()
+    assert loaded.split() == ["nndl_suite", "nndl_suite.errors"]
+    assert float(seconds) < 0.2  # processor time, so that a busy machine does not count
+
+
 @pytest.mark.parametrize("name", nndl_suite.__all__)
 def test_every_public_name_is_there_and_documented(name):
     value = getattr(nndl_suite, name)

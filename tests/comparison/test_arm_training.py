@@ -1,6 +1,7 @@
 from dataclasses import replace
 from statistics import fmean
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -20,6 +21,8 @@ from nndl_suite.errors import ConfigError
 from nndl_suite.models.normalisation import Normalisation
 from nndl_suite.training.checkpoints import Checkpoint, equal_states, load_newest, save_checkpoint
 from nndl_suite.training.fabric import make_fabric
+from nndl_suite.training.predictions import read_predictions
+from nndl_suite.training.runs import RunFolder
 
 _NORMALISATION = Normalisation(mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.25))
 _PLAIN = Recipe(batch_size=8, rates=Rates(rate=1e-2, decay=0.01), warmup=0.0)
@@ -193,7 +196,7 @@ def test_a_network_that_cannot_take_a_size_says_so():
         check_sizes(vit, ((0.0, 8), (0.5, 16)))
 
 
-def test_mirrored_tests_are_of_the_mean_logits_and_validation_is_not():
+def test_mirrored_tests_are_of_the_mean_logits_and_validation_is_not(tmp_path):
     training = _training(replace(_PLAIN, test_mirrored=True))
     wide, images = nn.Linear(3 * 16 * 16, 4), _set(seed=2).store.read(torch.arange(32))
     training.network.module.forward = lambda pixels: wide(pixels.flatten(1))  # sees which side is which
@@ -201,7 +204,9 @@ def test_mirrored_tests_are_of_the_mean_logits_and_validation_is_not():
     normal, labels = _NORMALISATION(images), _set().labels
     with torch.no_grad():
         plain, mirrored = wide(normal.flatten(1)), wide(normal.flip(-1).flatten(1))
-    assert training.score_finally(splits).nll == pytest.approx(F.cross_entropy((plain + mirrored) / 2, labels).item())
+    scores = training.score_finally(splits, RunFolder(tmp_path))
+    assert scores.nll == pytest.approx(F.cross_entropy((plain + mirrored) / 2, labels).item())
+    np.testing.assert_array_equal(read_predictions(tmp_path).predicted, (plain + mirrored).argmax(dim=1))
     assert training.score(splits.test)[1] == pytest.approx(F.cross_entropy(plain, labels).item())
 
 

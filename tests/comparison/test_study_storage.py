@@ -1,4 +1,5 @@
 import json
+import os
 import threading
 
 import optuna
@@ -110,6 +111,50 @@ def test_a_damaged_journal_is_named(tmp_path):
     file.write_text("\n".join([lines[0], lines[1][:10], *lines[1:]]) + "\n")
     with pytest.raises(RunError, match="damaged"):
         _join(file)
+
+
+def test_an_entry_that_a_full_disk_cut_short_takes_no_other_with_it(tmp_path):
+    """Optuna writes on behind it, and the whole journal cannot be read any more."""
+    file = tmp_path / "study.journal"
+    study = _join(file)
+    study.tell(study.ask(), 0.25)
+    with file.open("a") as lines:
+        lines.write('{"op_code":8,"worker_id":"ab')
+    study.tell(study.ask(), 0.5)  # a worker that lives on
+    with file.open("a") as lines:
+        lines.write('{"op_code":8,"wor')
+    again = _join(file)  # and one that comes later
+    again.tell(again.ask(), 0.75)
+    assert [trial.value for trial in _join(file).get_trials()] == [0.25, 0.5, 0.75]
+    assert all(json.loads(line) for line in file.read_text().splitlines())
+
+
+def test_a_journal_cut_short_in_its_first_entry_is_begun_anew(tmp_path):
+    (tmp_path / "study.journal").write_text('{"op_code":0,"worker')
+    study = _join(tmp_path / "study.journal")
+    study.tell(study.ask(), 0.25)
+    assert [trial.value for trial in _join(tmp_path / "study.journal").get_trials()] == [0.25]
+
+
+def test_a_full_disk_is_one_sentence(tmp_path, monkeypatch):
+    study = _join(tmp_path / "study.journal")
+
+    def full(_handle):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    told = r"cannot be used any more: .*No space left.*--resume goes on"
+    with pytest.raises(RunError, match=told), reachable(tmp_path / "study.journal"):
+        study.ask()
+    monkeypatch.undo()
+    assert _join(tmp_path / "study.journal").get_trials() is not None
+
+
+def test_what_killed_workers_left_of_a_lock_is_cleared_away(tmp_path):
+    left = tmp_path / "study.journal.lock3f2a.rename"
+    left.symlink_to(tmp_path / "study.journal")
+    _join(tmp_path / "study.journal")
+    assert not left.is_symlink()
 
 
 def test_what_is_no_storage_is_one_sentence(tmp_path):

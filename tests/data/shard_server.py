@@ -1,5 +1,6 @@
 """A server for tests, which can be made to fail."""
 
+import contextlib
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,7 +14,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self, folder):
         super().__init__(("127.0.0.1", 0), Handler)
         self.folder, self.asked, self.etag, self.ranges, self.offline = folder, [], "v1", True, False
-        self.trouble = lambda *_: None
+        self.trouble, self.headers, self.waits = (lambda *_: None), {}, threading.Event()
 
     @property
     def url(self):
@@ -33,7 +34,27 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         self.answer(body=True)
 
-    def answer(self, body):
+    def misbehaves(self, what):
+        """Whether that was the answer."""
+        if what == "hang":
+            self.server.waits.wait(10)
+            self.close_connection = True
+        elif isinstance(what, str) and "://" in what:
+            self.send_response(302)
+            self.send_header("Location", what)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+        elif what == "endless":
+            self.send_response(200)
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                while True:
+                    self.wfile.write(bytes(2**16))
+        else:
+            return False
+        return True
+
+    def answer(self, body):  # noqa: C901 - one answer, with every trouble that a server can make
         server, file = self.server, self.server.folder / self.path.strip("/")
         if server.offline:
             self.close_connection = True
@@ -51,8 +72,14 @@ class Handler(BaseHTTPRequestHandler):
         payload = b"" if status >= 400 else content[start:end]
         if what == "short":
             payload = payload[:-100]
+        if what and self.misbehaves(what):
+            return
         self.send_response(status)
         self.send_header("Content-Length", str(len(payload)))
+        if asked and status == 206:
+            self.send_header("Content-Range", f"bytes {start + 7 * (what == 'elsewhere')}-{end - 1}/{len(content)}")
+        for name, value in server.headers.items():
+            self.send_header(name, value)
         if server.etag:
             self.send_header("ETag", server.etag)
         self.end_headers()

@@ -5,6 +5,10 @@ import gzip
 import io
 import json
 import os
+import shutil
+import signal
+import subprocess
+import sys
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +27,19 @@ from nndl_suite.data.shards import ShardImages, find_shards
 from nndl_suite.data.write_shards import write_shards
 from nndl_suite.errors import ConfigError, DataError, RunError
 from nndl_suite.training.watch import ignore
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from nndl_suite.data.write_shards import write_shards
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+if sys.argv[3] == "1":
+    replace = Path.replace
+    Path.replace = lambda file, to: die(replace(file, to)) if file.suffix == ".tar" else replace(file, to)
+    write_shards(sys.argv[1], sys.argv[2])
+write_shards(sys.argv[1], sys.argv[2], watch=die)
+"""
 
 
 def picture(level, size=(12, 10), kind="png"):
@@ -176,6 +193,24 @@ class TestWriting:
         with pytest.raises(RunError, match="No space left on device; free some space"):
             write_shards(tmp_path / "in", tmp_path / "out")
         assert not list((tmp_path / "out").iterdir())
+
+    @pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
+    @pytest.mark.parametrize("moved", [0, 1])
+    def test_a_kill_leaves_nothing_that_is_taken_for_all_of_it(self, tmp_path, moved):
+        """Killed while it writes, or when a tar has its name already and its index has not."""
+        write_folder(tmp_path / "in", each=40)
+        out = tmp_path / "out"
+        words = [str(tmp_path / "in"), str(out), str(moved)]
+        assert subprocess.run([sys.executable, "-c", KILLED, *words]).returncode == -signal.SIGKILL
+        with pytest.raises(DataError, match="cut off|no shards"):
+            find_shards(out)
+        if moved:
+            with pytest.raises(RunError, match="writing was cut off; delete the folder"):
+                write_shards(tmp_path / "in", out)
+            shutil.rmtree(out)
+        write_shards(tmp_path / "in", out)
+        assert not list(out.glob(".*"))
+        assert len(find_shards(out)) == 1
 
     def test_what_is_no_image_or_too_small_a_shard_is_refused(self, tmp_path):
         with pytest.raises(DataError, match="is not a folder"):

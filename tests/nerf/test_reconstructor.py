@@ -22,6 +22,7 @@ from nndl_suite.nerf.readers import read_scene
 from nndl_suite.nerf.reconstructor import ColmapNerfReconstructor
 from nndl_suite.nerf.rendering import Rendering
 from nndl_suite.nerf.trainer import FieldTrainer
+from nndl_suite.report.turning import read_turn
 from nndl_suite.training.checkpoints import equal_states, load_newest
 from nndl_suite.training.runs import RunFolder
 from nndl_suite.training.watch import Step
@@ -83,6 +84,15 @@ def test_the_held_out_photos_lie_beside_their_renderings(finished: Path, capture
     with Image.open(finished / "views/0008-photo.jpg") as kept, Image.open(capture / "images/0008.png") as photo:
         assert kept.size == photo.size
         assert np.abs(np.asarray(kept, int) - np.asarray(photo, int)).mean() < 8  # JPEG; another photo differs by 60
+
+
+def test_a_small_turn_is_left_for_the_report(finished: Path):
+    found = read_turn(finished)
+    assert (found.width, found.height) == (48, 36)
+    with Image.open(finished / "turn.jpg") as picture:
+        pixels = np.asarray(picture, int)
+    tiles = pixels.reshape(6, 36, 6, 48, 3).transpose(0, 2, 1, 3, 4).reshape(36, 36, 48, 3)
+    assert np.abs(tiles[1:] - tiles[:-1]).mean() > 0.1  # the camera moves
 
 
 def test_the_scene_file_shows_the_cameras_upright_about_the_centre(finished: Path):

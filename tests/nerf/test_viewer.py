@@ -3,6 +3,7 @@
 import asyncio
 import importlib
 import io
+import math
 import socket
 import sys
 import urllib.error
@@ -22,12 +23,13 @@ import msgspec
 import viser
 import zstandard
 from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 from websockets.typing import Subprotocol
 
 from nndl_suite import ColmapNerfReconstructor
 from nndl_suite.data.demo_capture import make_demo_capture
 from nndl_suite.errors import ConfigError, RunError
-from nndl_suite.nerf.viewer import Viewer, fov_of, free_port, pose_of, thumbnail, wxyz_of
+from nndl_suite.nerf.viewer import Viewer, fov_of, free_port, look_of, pose_of, thumbnail, wxyz_of
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +53,72 @@ def test_the_page_is_served_on_this_machine_alone(viewer: Viewer, capsys: pytest
     assert viewer.address == f"http://127.0.0.1:{viewer.port}"
     with socket.socket() as elsewhere:  # another address of the same machine: nobody listens there
         assert elsewhere.connect_ex(("127.0.0.2", viewer.port)) != 0
-    with pytest.raises(urllib.error.HTTPError, match="404"):
-        urllib.request.urlopen(f"{viewer.address}/../../../../etc/passwd", timeout=20)
+    for up in range(1, 20):  # viser alone would serve what the path leads to
+        for path in (f"/{'../' * up}etc/passwd", f"/assets/{'../' * up}setup.py"):
+            with pytest.raises(urllib.error.HTTPError, match="404"):
+                urllib.request.urlopen(f"{viewer.address}{path}", timeout=20)
     assert capsys.readouterr().out == ""  # viser's banner
+
+
+def test_where_others_reach_it_the_page_wants_a_secret(scan: ColmapNerfReconstructor):
+    shown = Viewer(scan, host="0.0.0.0", port=free_port("0.0.0.0", 17307))
+    try:
+        assert shown.lets_others_in
+        root, secret = shown.address.removesuffix("/").rsplit("/", 1)
+        with urllib.request.urlopen(shown.address, timeout=20) as answer:
+            assert b"<html" in answer.read().lower()
+        for path in ("/", "/index.html", f"/{secret[:-1]}/", f"/{secret}/../../x.html"):
+            with pytest.raises(urllib.error.HTTPError, match="40[34]"):
+                urllib.request.urlopen(f"{root}{path}", timeout=20)
+        assert asyncio.run(first_pictures(f"{root}/{secret}", 1)) == [(128, 96)]
+        with pytest.raises(InvalidStatus, match="403"):
+            asyncio.run(first_pictures(root, 1))
+    finally:
+        shown.close()
+
+
+def test_another_website_cannot_look_in(viewer: Viewer):
+    with pytest.raises(InvalidStatus, match="403"):
+        asyncio.run(first_pictures(viewer.address, 1, origin="https://elsewhere.example"))
+
+
+def test_a_page_that_reads_nothing_and_one_that_talks_nonsense_keep_no_other_from_its_pictures(viewer: Viewer):
+    async def together() -> list[tuple[int, int]]:
+        async with page_of(viewer.address) as slow, page_of(viewer.address) as mad:
+            await slow.send(msgspec.msgpack.encode(CAMERA))
+            for change in (
+                {"position": (math.nan, 0.0, 0.0)},
+                {"wxyz": (0.0, 0.0, 0.0, 0.0)},
+                {"position": (1e30, 0.0, 0.0)},
+                {"fov": math.inf},
+                {"fov": -1.0},
+                {"image_height": 0},
+                {"image_width": 0},
+            ):
+                await mad.send(msgspec.msgpack.encode(CAMERA | change))
+            return await asyncio.wait_for(first_pictures(viewer.address, 3), timeout=100)
+
+    assert set(asyncio.run(together())) <= {(128, 96), (320, 240), (640, 480)}
+    assert not any(work.done() for work in viewer._work[:1])
+
+
+@pytest.mark.parametrize(
+    ("change", "seen"),
+    [
+        ({}, True),
+        ({"wxyz": np.zeros(4)}, False),
+        ({"wxyz": np.full(4, np.nan)}, False),
+        ({"position": np.array([0.0, np.inf, 0.0])}, False),
+        ({"position": np.array([0.0, 1e9, 0.0])}, False),
+        ({"fov_rad": math.pi}, False),
+        ({"fov_rad": math.nan}, False),
+        ({"size": (0, 80)}, False),
+        ({"size": (60, -1)}, False),
+    ],
+)
+def test_a_camera_that_is_none_is_not_looked_through(change, seen):
+    camera = {"wxyz": np.array([0.0, 1, 0, 0]), "position": np.zeros(3), "fov_rad": 0.8, "size": (60, 80)}
+    assert (look_of(**camera | change) is not None) == seen
 
 
 def test_it_ends_when_closed_and_the_port_is_free_again(scan: ColmapNerfReconstructor):
@@ -103,25 +168,12 @@ def test_thumbnails_are_small_and_angles_those_of_the_photos(scan: ColmapNerfRec
 
 def test_who_connects_gets_the_scene_and_ever_sharper_pictures(viewer: Viewer):
     """A page's first words, as viser's own client says them: its camera; then the pictures come by themselves."""
-    camera = {
-        "type": "ViewerCameraMessage",
-        "wxyz": (0.0, 1.0, 0.0, 0.0),
-        "position": (0.0, 0.0, 2.0),
-        "fov": 0.8,
-        "near": 0.01,
-        "far": 100.0,
-        "image_height": 60,
-        "image_width": 80,
-        "look_at": (0.0, 0.0, 0.0),
-        "up_direction": (0.0, 1.0, 0.0),
-    }
 
     async def talk() -> tuple[set[str], list[tuple[int, int]]]:
         heard: set[str] = set()
         sizes: list[tuple[int, int]] = []
-        address = viewer.address.replace("http", "ws")
-        async with connect(address, subprotocols=[Subprotocol(f"viser-v{viser.__version__}")], max_size=None) as page:
-            await page.send(msgspec.msgpack.encode(camera))
+        async with page_of(viewer.address) as page:
+            await page.send(msgspec.msgpack.encode(CAMERA))
             while (640, 480) not in sizes:
                 for message, pictures in unpack(await asyncio.wait_for(page.recv(), timeout=100)):
                     heard.add(message["type"])
@@ -132,6 +184,40 @@ def test_who_connects_gets_the_scene_and_ever_sharper_pictures(viewer: Viewer):
     assert "CameraFrustumMessage" in heard
     assert set(sizes) <= {(128, 96), (320, 240), (640, 480)}  # a slow page is spared what is out of date
     assert sizes == sorted(sizes)
+
+
+CAMERA = {
+    "type": "ViewerCameraMessage",
+    "wxyz": (0.0, 1.0, 0.0, 0.0),
+    "position": (0.0, 0.0, 2.0),
+    "fov": 0.8,
+    "near": 0.01,
+    "far": 100.0,
+    "image_height": 60,
+    "image_width": 80,
+    "look_at": (0.0, 0.0, 0.0),
+    "up_direction": (0.0, 1.0, 0.0),
+}
+
+
+def page_of(address: str, origin: str | None = None) -> connect:
+    return connect(
+        address.replace("http", "ws"),
+        origin=origin,
+        subprotocols=[Subprotocol(f"viser-v{viser.__version__}")],
+        max_size=None,
+    )
+
+
+async def first_pictures(address: str, count: int, origin: str | None = None) -> list[tuple[int, int]]:
+    """The sizes of the pictures that a page gets first."""
+    sizes: list[tuple[int, int]] = []
+    async with page_of(address, origin) as page:
+        await page.send(msgspec.msgpack.encode(CAMERA))
+        while len(sizes) < count:
+            for _, pictures in unpack(await page.recv()):
+                sizes += pictures
+    return sizes[:count]
 
 
 def unpack(content: bytes | str) -> list[tuple[dict[str, Any], list[tuple[int, int]]]]:

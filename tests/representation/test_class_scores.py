@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from nndl_suite.representation.class_scores import class_accuracies, group_accuracies, worst_confusions
-from nndl_suite.representation.predictions import Predictions
+from nndl_suite.report.confusion import worst_confusions
+from nndl_suite.representation.class_scores import class_accuracies, group_accuracies
+from nndl_suite.training.predictions import Predictions
 
 
 def _run(labels, predicted):

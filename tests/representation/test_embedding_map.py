@@ -1,7 +1,8 @@
 import numpy as np
+import pytest
 import torch
 
-from nndl_suite.representation.embedding_map import principal_plane
+from nndl_suite.representation.embedding_map import evenly_spread, principal_plane
 
 
 def test_against_the_eigenvectors_of_the_covariance():
@@ -34,3 +35,18 @@ def test_axes_have_one_direction_and_nothing_is_drawn():
     assert torch.equal(torch.get_rng_state(), before)
     order = torch.randperm(40, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(principal_plane(x[order]).xy, first.xy[order])
+
+
+@pytest.mark.parametrize("shape", [(1, 5), (7, 1), (1, 1)])
+def test_a_lone_image_or_a_lone_feature_has_a_plane_too(shape):
+    found = principal_plane(torch.randn(shape, generator=torch.Generator().manual_seed(0)))
+    assert found.xy.shape == (shape[0], 2)
+    assert found.xy.isfinite().all()
+
+
+def test_places_are_spread_evenly():
+    assert evenly_spread(3).tolist() == [0, 1, 2]
+    assert evenly_spread(0).tolist() == []
+    many = evenly_spread(10_000)
+    assert len(many) == 1000
+    assert many.tolist() == list(range(0, 10_000, 10))

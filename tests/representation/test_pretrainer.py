@@ -47,6 +47,8 @@ def test_a_run_leaves_what_the_contract_says(finished):
     assert {"method", "epochs", "images_per_second", "final_loss", "effective_rank", "checkpoint"} <= set(result)
     assert result["checkpoint"] == "backbone.safetensors"
     assert finished.checkpoint.is_file()
+    assert (finished.path / "embedding.json").is_file()
+    assert (finished.path / "neighbours.json").is_file()
     assert 1 <= finished.effective_rank <= 120
     assert finished.warning is None
     assert 0 < finished.final_loss < math.log(2 * 30 - 1) + 0.5

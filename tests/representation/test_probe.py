@@ -16,10 +16,10 @@ from nndl_suite.representation.finetune import FinetuneTraining
 from nndl_suite.representation.knn import fit_knn
 from nndl_suite.representation.linear import PENALTIES, fit_linear
 from nndl_suite.representation.logistic import fit_path
-from nndl_suite.representation.predictions import read_predictions
 from nndl_suite.representation.pretrainer import SSLPretrainer
 from nndl_suite.representation.probe import LinearProbe
 from nndl_suite.representation.probe_result import ProbeResult
+from nndl_suite.training.predictions import read_predictions
 
 
 def _planted(n: int, seed: int, noise: float = 0.0):
@@ -180,6 +180,9 @@ def test_evaluate_leaves_what_the_contract_says(small_set, tmp_path):
     assert written["kind"] == "probe"
     keys = "protocol features dataset test_accuracy test_accuracy_ci95 val_accuracy chosen feature_dim resolution"
     assert set(keys.split()) <= set(written)
+    assert written["class_names"]
+    left = {file.name for file in (tmp_path / "run").iterdir()}
+    assert {"predictions.npz", "embedding.json", "neighbours.json"} <= left
     assert (result.feature_dim, result.resolution, result.features) == (128, 16, "random")
     low, high = result.test_accuracy_ci95
     assert low <= result.test_accuracy <= high

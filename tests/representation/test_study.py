@@ -11,10 +11,10 @@ import torch
 from nndl_suite.data.catalog import load_image_set
 from nndl_suite.errors import ConfigError, DataError, RunError, TrainingError
 from nndl_suite.models.backbones import build_backbone
-from nndl_suite.representation.predictions import read_predictions
 from nndl_suite.representation.pretrainer import SSLPretrainer
 from nndl_suite.representation.study import run_study
 from nndl_suite.representation.study_plan import StudyConfig, plan_study
+from nndl_suite.training.predictions import read_predictions
 from nndl_suite.training.runs import RunFolder
 
 SMALL = SSLPretrainer(backbone="resnet18-slim", epochs=1, batch_size=30, device="cpu", precision="32-true")
@@ -236,7 +236,7 @@ def test_a_damaged_row_is_named(finished, config):
     content = file.read_bytes()
     file.write_bytes(b"nothing")
     try:
-        with pytest.raises(RunError, match=r"random-seed0-linear.* probe again"):
+        with pytest.raises(RunError, match=r"random-seed0-linear.* damaged; delete .* run that again"):
             run_study(config, out=study.path, resume=True)
     finally:
         file.write_bytes(content)

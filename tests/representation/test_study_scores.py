@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from nndl_suite.representation.predictions import Predictions
 from nndl_suite.representation.study_rows import Row
 from nndl_suite.representation.study_scores import SeedScore, best_row, score_rows
+from nndl_suite.training.predictions import Predictions
 
 LABELS = np.arange(200) % 4
 GROUPS = {"low": (0, 1), "high": (2, 3)}

@@ -9,7 +9,8 @@ import pytest
 
 from nndl_suite.report.pictures import thinned
 from nndl_suite.training import metrics_log
-from nndl_suite.training.metrics_log import append, newest, overview, read_whole
+from nndl_suite.training.metrics_log import newest, overview, read_whole
+from nndl_suite.training.runs import RunFolder
 
 LINES, EPOCH = 60_000, 500
 
@@ -118,10 +119,10 @@ def test_a_log_that_is_not_there_has_no_records(tmp_path):
 
 @pytest.mark.parametrize("cut", range(1, 26))
 def test_a_line_after_a_torn_one_is_not_lost(tmp_path, cut):
-    file = tmp_path / "metrics.jsonl"
-    append(file, {"step": 1, "loss": 2.0})
-    append(file, {"step": 2, "loss": 1.0})
-    file.write_bytes(file.read_bytes()[:-cut])
-    append(file, {"step": 3, "loss": 0.5})
-    assert [record["step"] for record in read_whole(file)] == ([1, 2, 3] if cut == 1 else [1, 3])
-    assert newest(file, "loss") == 0.5
+    run = RunFolder(tmp_path)
+    run.log({"step": 1, "loss": 2.0})
+    run.log({"step": 2, "loss": 1.0})
+    run.metrics_file.write_bytes(run.metrics_file.read_bytes()[:-cut])
+    run.log({"step": 3, "loss": 0.5})
+    assert [record["step"] for record in run.metrics()] == ([1, 2, 3] if cut == 1 else [1, 3])
+    assert run.newest("loss") == 0.5

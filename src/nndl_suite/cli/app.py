@@ -1,26 +1,48 @@
 """The `nndl-suite` command and its groups."""
 
+import errno
 import logging
+import signal
 import sys
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
 
 from nndl_suite import __version__
-from nndl_suite.cli import compare, data, demo, nerf, report, ssl, ssl_export, ssl_studies, train, tune
+from nndl_suite.cli import (
+    compare,
+    data,
+    demo,
+    doctor,
+    logs,
+    nerf,
+    report,
+    ssl,
+    ssl_export,
+    ssl_studies,
+    table,
+    train,
+    tune,
+)
 from nndl_suite.cli.screen import say_error, say_warnings
 from nndl_suite.errors import Interrupted, NndlError
+from nndl_suite.training.command import begun_by
 from nndl_suite.training.environment import is_told_first
+
+_NO_MEMORY = ("can't allocate memory", "Cannot allocate memory", "CUDA out of memory")
+_NO_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 app = typer.Typer(
     name="nndl-suite",
     help="Three vision experiments from raw input to an answer people can trust.",
-    epilog="Start with: nndl-suite demo",
+    epilog="Examples:\n\n  nndl-suite doctor\n\n  nndl-suite demo",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
 app.command("demo")(demo.demo)
+app.command("doctor")(doctor.doctor)
 ssl.app.command("study")(ssl_studies.study)
 ssl.app.command("scale")(ssl_studies.scale)
 ssl.app.command("sweep")(ssl_studies.sweep)
@@ -32,6 +54,8 @@ app.command("tune")(tune.tune)
 app.add_typer(nerf.app, name="nerf")
 app.add_typer(data.app, name="data")
 app.command("report")(report.report)
+app.command("table")(table.table)
+app.command("log")(logs.log)
 
 
 def _version(asked: bool) -> None:
@@ -52,13 +76,15 @@ def options(
 
 def main() -> None:
     """Run the command line; exit 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    _write_every_letter()
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
     for name in ("rank_zero", "distributed"):  # which announce the precision, and each process
         logging.getLogger(f"lightning_fabric.utilities.{name}").setLevel(logging.WARNING)
     say_warnings()
     try:
-        app(arguments)
+        with begun_by(["nndl-suite", *arguments]):
+            app(arguments)
     except Interrupted as stopped:
         _say(stopped)
         sys.exit(130)
@@ -74,11 +100,34 @@ def main() -> None:
     except Exception as bug:  # noqa: BLE001 - the last line of defence: a person sees one sentence, --debug the rest
         if debug:
             raise
-        say_error(f"{type(bug).__name__}: {bug} - this is a bug; run again with --debug to see where")
+        say_error(_lack(bug) or f"{type(bug).__name__}: {bug} - this is a bug; run again with --debug to see where")
         sys.exit(1)
+    finally:
+        # nothing is left to stop, and a Ctrl-C in the interpreter's own end would print a traceback
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _write_every_letter() -> None:
+    """A letter that an old terminal lacks must not end a run; it is escaped."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _say(error: NndlError) -> None:
     """An error, unless the first of several processes says it."""
     if not error.told:
         say_error(str(error) if is_told_first() else f"in one process of several: {error}")
+
+
+def _lack(error: Exception) -> str | None:
+    """What the machine lacks, where that is why something failed."""
+    go_on = "a command that writes a run goes on with --resume"
+    if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
+        return f"not enough memory ({error}); close other programs, or ask for smaller batches or images; {go_on}"
+    if "DataLoader worker" in str(error):  # torch says so wherever the command happens to be
+        return f"a process that reads images was killed, as happens when memory runs out ({error}); {go_on}"
+    if isinstance(error, OSError) and error.errno in _NO_DISK:
+        where = "" if error.filename is None else f" {error.filename}"
+        return f"cannot write{where}: {error.strerror}; free some space; {go_on}"
+    return None

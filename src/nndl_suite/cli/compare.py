@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from nndl_suite.cli.logs import AsEvents, LogTo, logged
 from nndl_suite.cli.options import (
+    DATASETS,
     AsJson,
     DataRoot,
     DeviceName,
@@ -19,6 +21,7 @@ from nndl_suite.cli.options import (
     Resume,
     Seed,
     listed,
+    offered,
 )
 from nndl_suite.cli.results import show_result
 from nndl_suite.cli.screen import print_json, print_table, progress
@@ -31,7 +34,9 @@ def compare(
     dataset: Annotated[
         str,
         typer.Option(
-            "--dataset", help="cifar10, cifar100, tiny-imagenet, demo, folder:PATH, arrays:FILE or wds:SHARDS."
+            "--dataset",
+            help="cifar10, cifar100, tiny-imagenet, demo, folder:PATH, arrays:FILE or wds:SHARDS.",
+            autocompletion=offered(DATASETS),
         ),
     ] = "cifar100",
     out: Annotated[
@@ -68,11 +73,15 @@ def compare(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Match and count only.")] = False,
     layers: Annotated[bool, typer.Option("--layers", help="With --dry-run: count each layer too.")] = False,
     resume: Resume = False,
+    tensorboard: AsEvents = False,
+    log_to: LogTo = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a CNN and a Transformer of matched size by one recipe; say which wins, by how much, how sure.
 
-    Example: nndl-suite compare --dataset cifar100 --epochs 100 --seeds 3 --out runs/cmp
+    Examples:
+      nndl-suite compare --dataset cifar100 --epochs 100 --seeds 3 --out runs/cmp
+      nndl-suite compare --cnn resnet18-1m --transformer vit-conv --dataset cifar10 --dry-run
     """
     if dry_run:
         _show_plan(cnn, transformer, dataset, match, data_root, layers=layers, as_json=as_json)
@@ -85,7 +94,7 @@ def compare(
     from nndl_suite.comparison.recipes import load_recipe
 
     chosen = load_recipe(recipe)
-    with progress() as watch:
+    with progress() as watch, logged(out, tensorboard=tensorboard, log_to=log_to):
         compare_architectures(
             cnn=cnn,
             transformer=transformer,

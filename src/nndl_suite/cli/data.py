@@ -8,7 +8,11 @@ import typer
 from nndl_suite.cli.options import AsJson
 from nndl_suite.cli.screen import print_json, progress, say
 
-app = typer.Typer(help="Data: bring images into the form in which they stream.", no_args_is_help=True)
+app = typer.Typer(
+    help="Data: bring images into the form in which they stream.",
+    epilog="Example:\n\n  nndl-suite data shard photos/ --out shards/",
+    no_args_is_help=True,
+)
 
 
 @app.command()
@@ -20,7 +24,8 @@ def shard(
 ) -> None:
     """Write a folder of images as WebDataset shards, tars that `--dataset wds:OUT` reads in place.
 
-    Example: nndl-suite data shard photos/ --out shards/
+    Example:
+      nndl-suite data shard photos/ --out shards/
     """
     from nndl_suite.data.write_shards import write_shards
 
@@ -43,7 +48,8 @@ def index(
 
     `data shard` does so itself: this is for shards from elsewhere, or that were copied without their times.
 
-    Example: nndl-suite data index 'shards/images-{000..123}.tar'
+    Example:
+      nndl-suite data index 'shards/images-{000..123}.tar'
     """
     from nndl_suite.data.shards import index_shards
 

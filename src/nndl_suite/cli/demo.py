@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from nndl_suite.cli.logs import AsEvents, LogTo, logged
 from nndl_suite.cli.options import AsJson, DeviceChoice, DeviceName, Seed
 from nndl_suite.cli.results import show_result
 from nndl_suite.cli.screen import print_json, progress, say
@@ -21,19 +22,25 @@ def demo(
     seed: Seed = 0,
     device: DeviceName = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the demo in --out.")] = False,
+    tensorboard: AsEvents = False,
+    log_to: LogTo = None,
     as_json: AsJson = False,
 ) -> None:
     """Run all three experiments on small input that the package makes itself; about five minutes on a laptop.
 
     The pictures and the capture are drawn by the package, so the figures show that everything works, and nothing about
-    the world. Example: nndl-suite demo --out runs/demo
+    the world.
+
+    Examples:
+      nndl-suite demo
+      nndl-suite demo --out runs/demo --device cpu
     """
     from nndl_suite.report.page import write_report
 
     folder = out or next(path for path in _numbered(Path("runs/demo")) if resume or not path.exists())
     if not as_json:
         say(f"demo: three experiments on built-in input, into {folder}")
-    with progress() as watch:
+    with progress() as watch, logged(folder, tensorboard=tensorboard, log_to=log_to):
         _representation(folder, seed, device, watch, resume=resume)
         _comparison(folder, seed, device, watch, resume=resume)
         _reconstruction(folder, seed, device, watch, resume=resume)

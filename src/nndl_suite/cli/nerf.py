@@ -6,12 +6,21 @@ from typing import Annotated, Literal
 
 import typer
 
-from nndl_suite.cli.options import AsJson, DeviceName, Devices, Nodes, Out, Resume, Seed
+from nndl_suite.cli.logs import AsEvents, LogTo, logged
+from nndl_suite.cli.options import AsJson, DeviceChoice, Devices, Nodes, Out, Resume, Seed
 from nndl_suite.cli.results import show_poses, show_result
 from nndl_suite.cli.screen import print_json, progress, say
 
-app = typer.Typer(help="Reconstruction: photos or a phone video to a radiance field.", no_args_is_help=True)
+app = typer.Typer(
+    help="Reconstruction: photos or a phone video to a radiance field.",
+    epilog="Example:\n\n  nndl-suite nerf train photos/ --minutes 5 --out runs/can",
+    no_args_is_help=True,
+)
 
+FieldDevice = Annotated[
+    DeviceChoice,
+    typer.Option("--device", help="auto is the CPU: on cuda learning is far faster, but so far less good."),
+]
 Capture = Annotated[Path, typer.Argument(help="A folder of photos, a video, or a folder that has poses.")]
 Run = Annotated[Path, typer.Argument(help="The run folder of a finished `nerf train`.")]
 MaxSide = Annotated[
@@ -61,7 +70,9 @@ def poses(
 ) -> None:
     """Find where each photo was taken from; masks in a folder `masks` beside the photos are heeded.
 
-    Example: nndl-suite nerf poses photos/ --out scenes/can
+    Examples:
+      nndl-suite nerf poses photos/ --out scenes/can
+      nndl-suite nerf poses clip.mp4 --matcher sequential --out scenes/can
     """
     from nndl_suite.nerf.sfm import SfmSettings, estimate_poses
 
@@ -94,16 +105,20 @@ def train(
         typer.Option("--refine-poses", help="Let training move its cameras a little, for poses that are not exact."),
     ] = "no",
     seed: Seed = 0,
-    device: DeviceName = "auto",
+    device: FieldDevice = "auto",
     devices: Devices = 1,
     nodes: Nodes = 1,
     data_root: WeightsRoot = None,
     resume: Resume = False,
+    tensorboard: AsEvents = False,
+    log_to: LogTo = None,
     as_json: AsJson = False,
 ) -> None:
     """Learn a radiance field and score it on held-out photos.
 
-    Example: nndl-suite nerf train photos/ --minutes 5 --out runs/can
+    Examples:
+      nndl-suite nerf train photos/ --minutes 5 --out runs/can
+      nndl-suite nerf train clip.mp4 --max-side 320 --steps 2000 --out runs/can
     """
     from nndl_suite import ColmapNerfReconstructor
 
@@ -120,7 +135,7 @@ def train(
         device=device,
         data_root=data_root,
     )
-    with progress() as watch:
+    with progress() as watch, logged(out, tensorboard=tensorboard, log_to=log_to):
         scan.fit(minutes=minutes, steps=steps, devices=devices, nodes=nodes, resume=resume, watch=watch)
     for note in (*scan.scene.poses.notes, scan.device_note):
         if note is not None:
@@ -129,10 +144,11 @@ def train(
 
 
 @app.command("eval")
-def evaluate(run: Run, device: DeviceName = "auto", data_root: WeightsRoot = None, as_json: AsJson = False) -> None:
+def evaluate(run: Run, device: FieldDevice = "auto", data_root: WeightsRoot = None, as_json: AsJson = False) -> None:
     """Score a finished run again on its held-out photos.
 
-    Example: nndl-suite nerf eval runs/can
+    Example:
+      nndl-suite nerf eval runs/can
     """
     from nndl_suite import ColmapNerfReconstructor
 
@@ -168,12 +184,14 @@ def render(
     save_path: Annotated[
         Path | None, typer.Option("--save-path", help="Also write the camera path, as JSON that nerfstudio reads.")
     ] = None,
-    device: DeviceName = "auto",
+    device: FieldDevice = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Render a video along a camera path. Ctrl-C ends it early; what is rendered by then plays.
 
-    Example: nndl-suite nerf render runs/can --path orbit --height 720 --out orbit.mp4
+    Examples:
+      nndl-suite nerf render runs/can --path orbit --height 720 --out orbit.mp4
+      nndl-suite nerf render runs/can --what depth --preview --out depth.mp4
     """
     from nndl_suite import ColmapNerfReconstructor
 
@@ -222,12 +240,14 @@ def export(
     max_faces: Annotated[
         int, typer.Option("--max-faces", help="Triangles that a mesh is simplified to; 0 keeps all.", min=0)
     ] = 200_000,
-    device: DeviceName = "auto",
+    device: FieldDevice = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Write a point cloud, a mesh or the cameras, in the capture's own frame unless asked otherwise.
 
-    Example: nndl-suite nerf export runs/can --out mesh.glb
+    Examples:
+      nndl-suite nerf export runs/can --out mesh.glb
+      nndl-suite nerf export runs/can --frame upright --out cloud.ply
     """
     from nndl_suite import ColmapNerfReconstructor
 
@@ -250,13 +270,15 @@ def view(
         int, typer.Option("--port", help="The first free one from here on is taken.", min=1, max=65535)
     ] = 7007,
     host: Annotated[
-        str, typer.Option("--host", help="Address to listen on; 0.0.0.0 lets the whole network in, without a password.")
+        str,
+        typer.Option("--host", help="Address to listen on; 0.0.0.0 lets others in, by the secret in the printed link."),
     ] = "127.0.0.1",
-    device: DeviceName = "auto",
+    device: FieldDevice = "auto",
 ) -> None:
     """Look around in a finished run in the browser: photos, points, mesh, and the field itself, rendered live.
 
-    Example: nndl-suite nerf view runs/can
+    Example:
+      nndl-suite nerf view runs/can
     """
     from nndl_suite import ColmapNerfReconstructor
 
@@ -266,9 +288,10 @@ def view(
     with progress() as watch:
         viewer = Viewer(scan, host=host, port=port, watch=watch)
     say(f"look at {viewer.address} (Ctrl-C ends it)")
-    say(
-        f"from another computer: ssh -L {viewer.port}:127.0.0.1:{viewer.port} THIS-MACHINE, then http://127.0.0.1:{viewer.port}"
-    )
+    if viewer.lets_others_in:
+        say("from another computer: the same with this machine's name in it; whoever has the whole link is let in")
+    else:
+        say(f"from another computer: ssh -L {viewer.port}:127.0.0.1:{viewer.port} THIS-MACHINE, then {viewer.address}")
     try:
         viewer.wait()
     except KeyboardInterrupt:

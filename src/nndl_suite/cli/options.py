@@ -1,10 +1,34 @@
 """Options that several commands share; their defaults are those of the Python API, which a test compares."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 import typer
+
+DATASETS = ("cifar10", "cifar100", "stl10", "tiny-imagenet", "demo", "folder:", "arrays:", "wds:")
+METHODS = (
+    "simclr",
+    "mocov2",
+    "mocov3",
+    "byol",
+    "simsiam",
+    "barlow",
+    "vicreg",
+    "swav",
+    "dino",
+    "nnclr",
+    "lejepa",
+    "supervised",
+)
+RECIPES = ("default", "speed", "course-2024")
+"""What shells complete; written out here, for asking the package would import torch. A test compares them."""
+
+
+def offered(names: Sequence[str]) -> Callable[[str], list[str]]:
+    """For a shell's completion: those names that begin as what was typed."""
+    return lambda incomplete: [name for name in names if name.startswith(incomplete)]
+
 
 Out = Annotated[Path, typer.Option("--out", help="The run folder to write; must be new unless --resume.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, or start it if there is none.")]
@@ -25,6 +49,7 @@ Dataset = Annotated[
     typer.Option(
         "--dataset",
         help="cifar10, cifar100, stl10, tiny-imagenet, demo, folder:PATH, arrays:FILE.npz or wds:SHARDS.",
+        autocompletion=offered(DATASETS),
     ),
 ]
 DataRoot = Annotated[
@@ -36,7 +61,12 @@ MatchName = Annotated[
     Literal["parameters", "flops"], typer.Option("--match", help="What a vit that is made to measure has as much of.")
 ]
 RecipeName = Annotated[
-    str, typer.Option("--recipe", help="default, speed or course-2024, or a JSON file of a recipe's settings.")
+    str,
+    typer.Option(
+        "--recipe",
+        help="default, speed or course-2024, or a JSON file of a recipe's settings.",
+        autocompletion=offered(RECIPES),
+    ),
 ]
 T = TypeVar("T")
 

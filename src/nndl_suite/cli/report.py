@@ -14,9 +14,10 @@ def report(
     out: Annotated[Path, typer.Option("--out", help="The HTML file to write.")] = Path("report.html"),
     as_json: AsJson = False,
 ) -> None:
-    """Write one self-contained HTML page about finished runs.
+    """Write one self-contained HTML page about runs, finished or not.
 
-    Example: nndl-suite report runs/probe runs/cmp runs/can --out report.html
+    Example:
+      nndl-suite report runs/probe runs/cmp runs/can --out report.html
     """
     from nndl_suite.report.page import write_report
 

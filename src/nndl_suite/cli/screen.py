@@ -55,19 +55,33 @@ def say_warnings() -> None:
 
 
 def print_json(content: object) -> None:
-    """One JSON object, on stdout."""
-    sys.stdout.write(json.dumps(content, ensure_ascii=False) + "\n")
+    """One JSON object, on stdout; where that cannot carry every letter, as on an old Windows, with escapes for them."""
+    text = json.dumps(content, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(content)
+    sys.stdout.write(text + "\n")
 
 
-def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A short table, on stdout."""
+def print_lines(lines: Sequence[str]) -> None:
+    """Lines as they are, on stdout, never broken: they are for copying."""
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+def print_table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, colours: Mapping[str, str] | None = None
+) -> None:
+    """A short table, on stdout; `colours` are of first cells."""
     table = Table(
         title=escape(title) or None, title_justify="left", title_style="bold", show_header=any(columns), box=SIMPLE
     )
     for column in columns:
         table.add_column(escape(column), overflow="fold")
     for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
+        first, *others = (escape(cell) for cell in row)
+        colour = (colours or {}).get(row[0])
+        table.add_row(first if colour is None else f"[{colour}]{first}[/]", *others)
     Console(highlight=False).print(table)
 
 

@@ -4,7 +4,9 @@ from typing import Annotated, Literal
 
 import typer
 
+from nndl_suite.cli.logs import AsEvents, LogTo, logged
 from nndl_suite.cli.options import (
+    METHODS,
     AsJson,
     DataRoot,
     Dataset,
@@ -15,11 +17,16 @@ from nndl_suite.cli.options import (
     PrecisionName,
     Resume,
     Seed,
+    offered,
 )
 from nndl_suite.cli.results import show_result
 from nndl_suite.cli.screen import progress
 
-app = typer.Typer(help="Representation: pretrain without labels, then score the features.", no_args_is_help=True)
+app = typer.Typer(
+    help="Representation: pretrain without labels, then score the features.",
+    epilog="Example:\n\n  nndl-suite ssl pretrain --dataset cifar10 --epochs 100 --out runs/simclr",
+    no_args_is_help=True,
+)
 
 Backbone = Annotated[str, typer.Option("--backbone", help="resnet18, resnet18-slim, … or any timm model.")]
 Stem = Annotated[
@@ -37,6 +44,7 @@ def pretrain(
         typer.Option(
             "--method",
             help="simclr, mocov2, mocov3, byol, simsiam, barlow, vicreg, swav, dino, nnclr, lejepa; or supervised.",
+            autocompletion=offered(METHODS),
         ),
     ] = "simclr",
     backbone: Backbone = "resnet18",
@@ -69,11 +77,15 @@ def pretrain(
     nodes: Nodes = 1,
     data_root: DataRoot = None,
     resume: Resume = False,
+    tensorboard: AsEvents = False,
+    log_to: LogTo = None,
     as_json: AsJson = False,
 ) -> None:
     """Learn a backbone from images without their labels.
 
-    Example: nndl-suite ssl pretrain --dataset cifar10 --epochs 100 --out runs/simclr
+    Examples:
+      nndl-suite ssl pretrain --dataset cifar10 --epochs 100 --out runs/simclr
+      nndl-suite ssl pretrain --dataset folder:photos/ --method byol --out runs/byol
     """
     from nndl_suite import SSLPretrainer
 
@@ -97,7 +109,7 @@ def pretrain(
         devices=devices,
         nodes=nodes,
     )
-    with progress() as watch:
+    with progress() as watch, logged(out, tensorboard=tensorboard, log_to=log_to):
         pretrainer.fit(dataset, out=out, resume=resume, data_root=data_root, watch=watch)
     show_result(out, as_json=as_json)
 
@@ -139,11 +151,15 @@ def probe(
     ] = False,
     data_root: DataRoot = None,
     resume: Resume = False,
+    tensorboard: AsEvents = False,
+    log_to: LogTo = None,
     as_json: AsJson = False,
 ) -> None:
     """Score a backbone by a simple classifier on its features: chosen on validation, the test split read once.
 
-    Example: nndl-suite ssl probe --features runs/simclr --dataset cifar100 --out runs/probe
+    Examples:
+      nndl-suite ssl probe --features runs/simclr --dataset cifar100 --out runs/probe
+      nndl-suite ssl probe --features imagenet --dataset folder:pets/ --out runs/pets
     """
     from nndl_suite import LinearProbe
 
@@ -162,6 +178,6 @@ def probe(
         precision=precision,
         cache="off" if no_cache else cache,
     )
-    with progress() as watch:
+    with progress() as watch, logged(out, tensorboard=tensorboard, log_to=log_to):
         linear.evaluate(dataset, out=out, resume=resume, data_root=data_root, watch=watch)
     show_result(out, as_json=as_json)

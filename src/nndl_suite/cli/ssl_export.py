@@ -28,7 +28,8 @@ def export(
 ) -> None:
     """Write the backbone of a run as torchvision and timm load it, and its model card.
 
-    Example: nndl-suite ssl export runs/simclr --out backbone.safetensors --probe runs/probe
+    Example:
+      nndl-suite ssl export runs/simclr --out backbone.safetensors --probe runs/probe
     """
     from nndl_suite.representation.export_backbone import export_backbone
 

@@ -6,7 +6,19 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from nndl_suite.cli.options import AsJson, DataRoot, DeviceName, PrecisionName, Resume, Seed, listed
+from nndl_suite.cli.logs import AsEvents, LogTo, logged
+from nndl_suite.cli.options import (
+    DATASETS,
+    METHODS,
+    AsJson,
+    DataRoot,
+    DeviceName,
+    PrecisionName,
+    Resume,
+    Seed,
+    listed,
+    offered,
+)
 from nndl_suite.cli.results import show_result
 from nndl_suite.cli.screen import print_json, print_table, progress
 from nndl_suite.cli.ssl import Backbone, Stem
@@ -18,14 +30,21 @@ if TYPE_CHECKING:
 
 _SETS = "cifar10, cifar100, stl10, tiny-imagenet, demo, folder:PATH or arrays:FILE.npz"
 Downstream = Annotated[
-    str, typer.Option("--downstream", help=f"Labelled; what features are worth is read on it: {_SETS}.")
+    str,
+    typer.Option(
+        "--downstream",
+        help=f"Labelled; what features are worth is read on it: {_SETS}.",
+        autocompletion=offered(DATASETS),
+    ),
 ]
-PretrainingSet = Annotated[str, typer.Option("--dataset", help=f"Pretraining set: {_SETS}.")]
+PretrainingSet = Annotated[
+    str, typer.Option("--dataset", help=f"Pretraining set: {_SETS}.", autocompletion=offered(DATASETS))
+]
 NewRun = Annotated[Path | None, typer.Option("--out", help="The run folder to write; must be new unless --resume.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the rows and count their steps only.")]
 Epochs = Annotated[int, typer.Option("--epochs", help="Of every pretraining.", min=1)]
 BatchSize = Annotated[int, typer.Option("--batch-size", help="Images; each gives two views or more.")]
-Method = Annotated[str, typer.Option("--method", help="simclr, byol, barlow, …")]
+Method = Annotated[str, typer.Option("--method", help="simclr, byol, barlow, …", autocompletion=offered(METHODS))]
 
 
 def study(
@@ -53,11 +72,15 @@ def study(
     data_root: DataRoot = None,
     dry_run: DryRun = False,
     resume: Resume = False,
+    tensorboard: AsEvents = False,
+    log_to: LogTo = None,
     as_json: AsJson = False,
 ) -> None:
     """SSL methods beside ImageNet's features, random ones and training from scratch, all read by the same protocols.
 
-    Example: nndl-suite ssl study --dataset cifar10 --downstream cifar100 --methods simclr,byol --out runs/study
+    Examples:
+      nndl-suite ssl study --dataset cifar10 --downstream cifar100 --out runs/study
+      nndl-suite ssl study --dataset cifar10 --downstream cifar100 --methods simclr,byol --dry-run
     """
     from nndl_suite import SSLPretrainer
     from nndl_suite.representation.study import run_study
@@ -79,7 +102,7 @@ def study(
     if dry_run:
         _show_study_plan(config, data_root, as_json=as_json)
         return
-    with progress() as watch:
+    with progress() as watch, logged(folder, tensorboard=tensorboard, log_to=log_to):
         run_study(config, out=folder, resume=resume, data_root=data_root, watch=watch)
     show_result(folder, as_json=as_json)
 
@@ -112,11 +135,14 @@ def scale(
     data_root: DataRoot = None,
     dry_run: DryRun = False,
     resume: Resume = False,
+    tensorboard: AsEvents = False,
+    log_to: LogTo = None,
     as_json: AsJson = False,
 ) -> None:
     """Accuracy against the size of the pretraining set, at fixed epochs and at fixed steps, with a fitted curve.
 
-    Example: nndl-suite ssl scale --dataset cifar100 --downstream cifar100 --epochs 50 --out runs/scale
+    Example:
+      nndl-suite ssl scale --dataset cifar100 --downstream cifar100 --out runs/scale
     """
     from nndl_suite import SSLPretrainer
     from nndl_suite.representation.scale import ScaleConfig, run_scale
@@ -143,7 +169,7 @@ def scale(
     if dry_run:
         _show_scale_plan(config, data_root, as_json=as_json)
         return
-    with progress() as watch:
+    with progress() as watch, logged(folder, tensorboard=tensorboard, log_to=log_to):
         run_scale(config, out=folder, resume=resume, data_root=data_root, watch=watch)
     show_result(folder, as_json=as_json)
 
@@ -175,11 +201,14 @@ def sweep(
     data_root: DataRoot = None,
     dry_run: DryRun = False,
     resume: Resume = False,
+    tensorboard: AsEvents = False,
+    log_to: LogTo = None,
     as_json: AsJson = False,
 ) -> None:
     """Try combinations of hyper-parameters; the validation accuracy of the linear probe chooses, the chosen is tested.
 
-    Example: nndl-suite ssl sweep --dataset cifar10 --downstream cifar100 --vary temperature=0.1,0.5 --out runs/sweep
+    Example:
+      nndl-suite ssl sweep --dataset stl10 --downstream cifar10 --vary temperature=0.1,0.5 --out runs/vary
     """
     from nndl_suite import SSLPretrainer
     from nndl_suite.representation.sweep import SweepConfig, run_sweep
@@ -204,7 +233,7 @@ def sweep(
     if dry_run:
         _show_sweep_plan(config, data_root, as_json=as_json)
         return
-    with progress() as watch:
+    with progress() as watch, logged(folder, tensorboard=tensorboard, log_to=log_to):
         run_sweep(config, out=folder, resume=resume, data_root=data_root, watch=watch)
     show_result(folder, as_json=as_json)
 

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from nndl_suite.cli.logs import AsEvents, LogTo, logged
 from nndl_suite.cli.options import (
     AsJson,
     AsLargeAs,
@@ -41,17 +42,21 @@ def train(
     nodes: Nodes = 1,
     data_root: DataRoot = None,
     resume: Resume = False,
+    tensorboard: AsEvents = False,
+    log_to: LogTo = None,
     as_json: AsJson = False,
 ) -> None:
     """Train one network by a recipe, and test it once; the defaults learn CIFAR-100 in minutes on a CPU.
 
-    Example: nndl-suite train --arm whitened-cnn --recipe speed --dataset cifar100 --epochs 16 --out runs/fast
+    Examples:
+      nndl-suite train --arm whitened-cnn --epochs 16 --out runs/fast
+      nndl-suite train --arm resnet18 --recipe default --dataset folder:pets/ --out runs/pets
     """
     from nndl_suite import train_architecture
     from nndl_suite.comparison.recipes import load_recipe
 
     chosen = load_recipe(recipe)
-    with progress() as watch:
+    with progress() as watch, logged(out, tensorboard=tensorboard, log_to=log_to):
         train_architecture(
             arm,
             dataset,

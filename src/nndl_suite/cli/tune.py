@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from nndl_suite.cli.logs import AsEvents, LogTo, logged
 from nndl_suite.cli.options import (
     AsJson,
     AsLargeAs,
@@ -54,12 +55,18 @@ def tune(
     precision: PrecisionName = "auto",
     data_root: DataRoot = None,
     resume: Resume = False,
+    tensorboard: AsEvents = False,
+    log_to: LogTo = None,
     as_json: AsJson = False,
 ) -> None:
     """Choose the rate and decay of one arm on validation images, by as many trials for each arm.
 
     Start it as often as there are processors or machines, with the same --storage, or the same --out and --resume: they
-    share the trials. Example: nndl-suite tune --arm vit --dataset cifar100 --trials 20 --epochs 10 --out runs/tune-vit
+    share the trials.
+
+    Examples:
+      nndl-suite tune --arm vit --dataset cifar100 --trials 20 --out runs/tune-vit
+      nndl-suite tune --arm vit --vary batch-size=64,128 --out runs/tune-vit --resume
     """
     from nndl_suite import tune_architecture
     from nndl_suite.comparison.recipes import load_recipe
@@ -67,7 +74,7 @@ def tune(
 
     chosen = load_recipe(recipe)
     space = parse_space(vary or (), chosen)
-    with progress() as watch:
+    with progress() as watch, logged(out, tensorboard=tensorboard, log_to=log_to):
         tune_architecture(
             arm=arm,
             dataset=dataset,

@@ -24,7 +24,8 @@ from nndl_suite.data.image_set import ImageSet
 from nndl_suite.models.synchronised_norms import synchronise_norms
 from nndl_suite.training.checkpoints import State
 from nndl_suite.training.loop import LoopSettings, run_loop
-from nndl_suite.training.processes import gathered, own_part, rank
+from nndl_suite.training.predictions import write_predictions
+from nndl_suite.training.processes import from_first, gathered, own_part, rank
 from nndl_suite.training.runs import RunFolder
 from nndl_suite.training.schedules import rate_factor
 from nndl_suite.training.seeds import derived_seed, generator_for, isolated_rng
@@ -120,8 +121,8 @@ class ArmTraining:
         with self.scoring() as predict:
             return accuracy_and_loss(predict, images, batch_size=self.recipe.batch_size, device=self._fabric.device)
 
-    def score_finally(self, splits: Splits) -> NetworkScores:
-        """Everything that is measured of trained weights; reads the test split once."""
+    def score_finally(self, splits: Splits, run: RunFolder) -> NetworkScores:
+        """Everything that is measured of trained weights; reads the test split once, and keeps each image's answer."""
         with self.scoring() as predict:
             return score_network(
                 self._logits_with_mirror if self.recipe.test_mirrored else predict,
@@ -129,6 +130,7 @@ class ArmTraining:
                 test=splits.test,
                 batch_size=self.recipe.batch_size,
                 device=self._fabric.device,
+                keep=lambda said: from_first(lambda: write_predictions(run.path, said)),
             )
 
     def _logits(self, images: UInt8[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
@@ -171,6 +173,6 @@ def train_arm(
     steps_per_epoch = len(training.batches)
     settings = LoopSettings(stage=stage, total_steps=epochs * steps_per_epoch, steps_per_epoch=steps_per_epoch)
     spent = run_loop(training, settings, run, watch=watch, end_of_epoch=validate)
-    network = training.score_finally(splits)
+    network = training.score_finally(splits, run)
     images = spent.steps * training.recipe.batch_size
     return ArmScore(network=network, seconds=spent.seconds, images_per_second=images / spent.seconds)

@@ -19,6 +19,7 @@ from nndl_suite.errors import ConfigError
 from nndl_suite.training.environment import Spread
 from nndl_suite.training.fabric import Device, Precision, device_name, join_fabric
 from nndl_suite.training.files import Json
+from nndl_suite.training.locks import only_writer
 from nndl_suite.training.processes import from_first, one_falls_all_fall
 from nndl_suite.training.runs import open_run
 from nndl_suite.training.watch import Watcher, ignore
@@ -150,7 +151,7 @@ def compare_architectures(  # noqa: PLR0913 - the public contract: each is a cho
         test_images=len(splits.test),
         tuned=chosen,
     )
-    with one_falls_all_fall():
+    with only_writer(run.path), one_falls_all_fall():
         trained = train_all(setup, splits, run, settings=settings, fabric=fabric, watch=watch)
         with_parts = train_parts(setup, parts, run, settings=settings, fabric=fabric, watch=watch)
         return from_first(lambda: conclude(setup, trained, with_parts, run, device=device_name(fabric)))

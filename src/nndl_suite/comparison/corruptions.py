@@ -13,19 +13,20 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms.v2.functional import gaussian_blur
 
-Corruption = Callable[[UInt8[Tensor, "b 3 h w"], torch.Generator], UInt8[Tensor, "b 3 h w"]]
-"""Images on any device, and a generator on the CPU; the images are not written to."""
+Draw = Callable[[torch.Size], Float[Tensor, "b 3 h w"]]
+"""Standard normal numbers, on the CPU, of this shape."""
+Corruption = Callable[[UInt8[Tensor, "b 3 h w"], Draw], UInt8[Tensor, "b 3 h w"]]
+"""Images on any device, and what draws for them; the images are not written to."""
 
 _NOISE, _BLUR, _CONTRAST, _BRIGHTNESS, _PIXELS = 0.08, 0.7, 0.4, 0.15, 0.85
 
 
-def noise(images: UInt8[Tensor, "b 3 h w"], generator: torch.Generator) -> UInt8[Tensor, "b 3 h w"]:
+def noise(images: UInt8[Tensor, "b 3 h w"], draw: Draw) -> UInt8[Tensor, "b 3 h w"]:
     """Gaussian noise of standard deviation 0.08 (of 1) on every value."""
-    drawn = torch.randn(images.shape, generator=generator).to(images.device)
-    return _bytes(images / 255 + _NOISE * drawn)
+    return _bytes(images / 255 + _NOISE * draw(images.shape).to(images.device))
 
 
-def blur(images: UInt8[Tensor, "b 3 h w"], _: torch.Generator) -> UInt8[Tensor, "b 3 h w"]:
+def blur(images: UInt8[Tensor, "b 3 h w"], _: Draw) -> UInt8[Tensor, "b 3 h w"]:
     """A Gaussian of standard deviation 0.7 pixels for every 32 pixels of the side."""
     sigma = _BLUR * images.shape[-1] / 32
     reach = 2 * round(4 * sigma + 0.5) + 1  # four deviations on both sides, an odd number of pixels
@@ -33,14 +34,14 @@ def blur(images: UInt8[Tensor, "b 3 h w"], _: torch.Generator) -> UInt8[Tensor, 
     return _bytes(gaussian_blur(images / 255, [size, size], [sigma, sigma]))
 
 
-def contrast(images: UInt8[Tensor, "b 3 h w"], _: torch.Generator) -> UInt8[Tensor, "b 3 h w"]:
+def contrast(images: UInt8[Tensor, "b 3 h w"], _: Draw) -> UInt8[Tensor, "b 3 h w"]:
     """Four tenths of the distance to the mean that each image has in each channel."""
     values = images / 255
     mean = values.mean(dim=(2, 3), keepdim=True)
     return _bytes(mean + _CONTRAST * (values - mean))
 
 
-def brightness(images: UInt8[Tensor, "b 3 h w"], _: torch.Generator) -> UInt8[Tensor, "b 3 h w"]:
+def brightness(images: UInt8[Tensor, "b 3 h w"], _: Draw) -> UInt8[Tensor, "b 3 h w"]:
     """0.15 more of V in HSV, at most 1, with hue and saturation kept; black becomes grey."""
     values = images / 255
     v = values.amax(dim=1, keepdim=True)  # [b, 1, h, w]
@@ -48,7 +49,7 @@ def brightness(images: UInt8[Tensor, "b 3 h w"], _: torch.Generator) -> UInt8[Te
     return _bytes(torch.where(v > 0, values * (brighter / v.clamp(min=1 / 255)), brighter))
 
 
-def pixelation(images: UInt8[Tensor, "b 3 h w"], _: torch.Generator) -> UInt8[Tensor, "b 3 h w"]:
+def pixelation(images: UInt8[Tensor, "b 3 h w"], _: Draw) -> UInt8[Tensor, "b 3 h w"]:
     """Shrunk to 0.85 of the side by averages over areas, and enlarged again by repeating pixels."""
     height, width = images.shape[-2:]
     small = F.interpolate(images / 255, (int(_PIXELS * height), int(_PIXELS * width)), mode="area")

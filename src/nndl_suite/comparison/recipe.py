@@ -89,7 +89,9 @@ class Recipe:
         _check_resolutions(self.resolutions)
         if (self.mean is None) != (self.std is None):
             raise ConfigError("give mean and std together, or neither to measure the training images")
-        if self.std is not None and not all(value > 0 for value in self.std):
+        if self.mean is not None and not all(map(math.isfinite, self.mean)):
+            raise ConfigError(f"mean must be a number in each channel, got {self.mean}")
+        if self.std is not None and not all(0 < value < math.inf for value in self.std):
             raise ConfigError(f"std must be > 0 in each channel, got {self.std}")
 
     def size_at(self, fraction: float) -> int | None:

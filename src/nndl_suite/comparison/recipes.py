@@ -61,16 +61,18 @@ def load_recipe(name: str) -> Recipe:
         stated = read_json(file)
     except RunError as error:
         raise ConfigError(f"no recipe: {error}") from error
-    start = str(stated.pop("like", "default"))
-    if start not in RECIPES:
-        raise unknown_name("recipe", start, RECIPES)
-    _refuse_unknown(stated)
-    adapter = TypeAdapter(Recipe)
-    whole = cast(dict[str, object], adapter.dump_python(RECIPES[start])) | stated
     try:
+        start = str(stated.pop("like", "default"))
+        if start not in RECIPES:
+            raise unknown_name("recipe", start, RECIPES)
+        _refuse_unknown(stated)
+        adapter = TypeAdapter(Recipe)
+        whole = cast(dict[str, object], adapter.dump_python(RECIPES[start])) | stated
         return adapter.validate_python(whole)
     except ValidationError as error:
         raise ConfigError(f"{file}: {_in_words(error)}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error}") from error
 
 
 def _refuse_unknown(stated: Mapping[str, Json]) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import cast
@@ -18,6 +19,7 @@ from nndl_suite.data.image_set import ImageSet
 from nndl_suite.data.splits import stratified_split
 from nndl_suite.errors import RunError, TrainingError
 from nndl_suite.training.files import Json
+from nndl_suite.training.predictions import Predictions
 from nndl_suite.training.processes import everywhere, summed
 from nndl_suite.training.seeds import generator_for
 
@@ -28,6 +30,7 @@ _BINS = 15
 _TOP = 5
 _SEED = 0
 """Of the corruptions and of the training images that are scored: all networks see the same."""
+_DRAWN_AT_ONCE = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +75,10 @@ class ArmScore:
     """Training images over those seconds."""
 
 
+def _forget(_: Predictions) -> None:
+    """Answers that nobody keeps."""
+
+
 @torch.no_grad()
 def accuracy_and_loss(
     predict: Predict, images: ImageSet, *, batch_size: int, device: torch.device | str
@@ -91,12 +98,26 @@ def accuracy_and_loss(
 
 
 @torch.no_grad()
-def score_network(
-    predict: Predict, *, train: ImageSet, test: ImageSet, batch_size: int, device: torch.device | str
+def score_network(  # noqa: PLR0913 - what to score, on what, and who keeps the answers
+    predict: Predict,
+    *,
+    train: ImageSet,
+    test: ImageSet,
+    batch_size: int,
+    device: torch.device | str,
+    keep: Callable[[Predictions], None] = _forget,
 ) -> NetworkScores:
     """All scores of a trained network; the test images are read once, and corrupted as they are read.
 
     Of several processes each reads its share of the batches.
+
+    Args:
+        predict: The network.
+        train: A draw of it is scored, unaugmented.
+        test: What the scores are of.
+        batch_size: Images at once.
+        device: Where `predict` wants them.
+        keep: Takes what it said of each test image, in every process.
 
     Raises:
         TrainingError: a logit is not finite.
@@ -108,13 +129,15 @@ def score_network(
         assert batch.labels is not None
         own_logits[index] = predict(batch.images).float()
         for name, corrupt in CORRUPTIONS.items():
-            copies = corrupt(batch.images, generator_for(_SEED, name, index))
+            copies = corrupt(batch.images, partial(_drawn, name, int(batch.indices[0])))
             corrupted[name] += (predict(copies).argmax(dim=1) == batch.labels).sum()
     of_clean = _of_all(own_logits, batch_size=batch_size, shape=(len(test), test.num_classes), device=device)
     if not of_clean.isfinite().all():
         raise everywhere(TrainingError("the trained network answers test images with numbers that are not finite"))
     labels = test.required_labels().to(of_clean.device)
-    accuracy = (of_clean.argmax(dim=1) == labels).double().mean().item()
+    predicted = of_clean.argmax(dim=1)
+    keep(Predictions(predicted=predicted.cpu().numpy(), labels=labels.cpu().numpy()))
+    accuracy = (predicted == labels).double().mean().item()
     seen = accuracy_and_loss(predict, _sample(train, most=len(test)), batch_size=batch_size, device=device)
     return NetworkScores(
         test_accuracy=accuracy,
@@ -125,6 +148,16 @@ def score_network(
         train_accuracy=seen[0],
         corruptions={name: summed(count).item() / len(test) for name, count in corrupted.items()},
     )
+
+
+def _drawn(name: str, first: int, shape: torch.Size) -> Float[Tensor, "b 3 h w"]:
+    """What is drawn for the images from the `first` on: drawn for so many at once, whatever the batches are."""
+    start, stop = first // _DRAWN_AT_ONCE, -(-(first + shape[0]) // _DRAWN_AT_ONCE)
+    blocks = [
+        torch.randn(_DRAWN_AT_ONCE, *shape[1:], generator=generator_for(_SEED, name, block))
+        for block in range(start, stop)
+    ]
+    return torch.cat(blocks)[first - start * _DRAWN_AT_ONCE :][: shape[0]]
 
 
 def _of_all(

@@ -1,5 +1,6 @@
 """The Optuna study that workers share: where it lies, what it is about, and how it draws."""
 
+import glob
 import json
 import os
 import time
@@ -15,7 +16,7 @@ from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalFileSymlinkLock
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial
 from sqlalchemy import event
@@ -83,14 +84,73 @@ def _journal(file: Path) -> BaseStorage:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         _check_journal(file)
-        lock = JournalFileOpenLock(str(file)) if os.name == "nt" else None  # links need rights there
-        return JournalStorage(JournalFileBackend(str(file), lock_obj=lock))
+        for left in file.parent.glob(f"{glob.escape(file.name)}.lock*.rename"):
+            left.unlink(missing_ok=True)  # by a worker that was killed while it gave a lock back
+        return JournalStorage(_Journal(file))
     except OSError as error:
         raise RunError(f"cannot use {file} as a study: {error.strerror or error}; choose another --storage") from error
     except (ValueError, KeyError, TypeError, AssertionError) as error:
         raise RunError(
             f"{file} is no journal of Optuna, or a damaged one ({error}); choose another --storage"
         ) from error
+
+
+class _Journal(JournalFileBackend):
+    """Optuna's journal file, of which a full disk takes the last entry and no other.
+
+    Optuna writes its next entry behind one that was cut short, and can read neither then, nor anything after them.
+    """
+
+    def __init__(self, file: Path) -> None:
+        # links need rights on Windows
+        lock = JournalFileOpenLock(str(file)) if os.name == "nt" else JournalFileSymlinkLock(str(file))
+        super().__init__(str(file), lock_obj=_Mending(lock, file))
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Append entries.
+
+        Raises:
+            StorageInternalError: the disk is full, or the file is gone.
+        """
+        try:
+            super().append_logs(logs)
+        except OSError as error:
+            raise StorageInternalError(f"cannot write: {error.strerror or error}") from error
+
+
+class _Mending(JournalFileOpenLock):
+    """Another lock of the journal, whose holder finds whole lines."""
+
+    def __init__(self, lock: JournalFileOpenLock | JournalFileSymlinkLock, file: Path) -> None:
+        super().__init__(str(file))
+        self._lock, self._file = lock, file
+
+    def acquire(self) -> bool:
+        """Wait for the lock, then cut off what was not written to its end."""
+        taken = self._lock.acquire()
+        try:
+            _cut_to_whole_lines(self._file)
+        except BaseException:
+            self._lock.release()
+            raise
+        return taken
+
+    def release(self) -> None:
+        """Give the lock back."""
+        self._lock.release()
+
+
+def _cut_to_whole_lines(file: Path) -> None:
+    with file.open("rb+") as lines:
+        size = lines.seek(0, os.SEEK_END)
+        end = size
+        while end > 0:
+            lines.seek(end - 1)
+            if lines.read(1) == b"\n":
+                break
+            end -= 1
+        if end < size:
+            lines.truncate(end)
 
 
 def _check_journal(file: Path) -> None:
@@ -102,7 +162,8 @@ def _check_journal(file: Path) -> None:
     if file.exists():
         with file.open("rb") as lines:
             first = lines.readline()
-        if first and "op_code" not in json.loads(first):
+        cut_short = first.startswith(b'{"op_code"') and not first.endswith(b"\n")
+        if first and not cut_short and "op_code" not in json.loads(first):
             raise ValueError("its first line has no op_code")
 
 

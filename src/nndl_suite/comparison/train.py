@@ -22,6 +22,7 @@ from nndl_suite.training.environment import Spread
 from nndl_suite.training.fabric import Device, Precision, device_name, join_fabric
 from nndl_suite.training.files import Json, write_atomically
 from nndl_suite.training.intervals import Interval, wilson_interval
+from nndl_suite.training.locks import only_writer
 from nndl_suite.training.processes import from_first, one_falls_all_fall
 from nndl_suite.training.runs import open_run
 from nndl_suite.training.watch import Watcher, ignore
@@ -109,23 +110,25 @@ def train_architecture(  # noqa: PLR0913 - each is a choice of the person who tr
     if (finished := from_first(run.result)) is not None:
         score = read_arm_score(finished, run.path / "result.json")
         return _result(arm, score, len(splits.test), weights)
-    with one_falls_all_fall():
+    with only_writer(run.path), one_falls_all_fall():
         training = ArmTraining(network, rates, recipe, splits, seed=seed, fabric=fabric)
         score = train_arm(training, splits, run, stage=arm, epochs=epochs, watch=watch)
         from_first(lambda: _save_weights(weights, training.scored_weights()))
-    result = _result(arm, score, len(splits.test), weights)
-    fields: dict[str, Json] = {
-        **size,
-        "dataset": dataset,
-        "epochs": epochs,
-        **arm_fields(score),
-        "test_accuracy_ci95": list(result.ci95),
-        "recipe": asdict(recipe),
-        "chosen": asdict(rates),
-        "weights": _WEIGHTS,
-        "device": device_name(fabric),
-    }
-    from_first(lambda: run.finish("training", seconds=score.seconds, seed=seed, fields=fields))
+        result = _result(arm, score, len(splits.test), weights)
+        fields: dict[str, Json] = {
+            **size,
+            "dataset": dataset,
+            "epochs": epochs,
+            **arm_fields(score),
+            "test_accuracy_ci95": list(result.ci95),
+            "test_images": len(splits.test),
+            "class_names": list(splits.test.class_names),
+            "recipe": asdict(recipe),
+            "chosen": asdict(rates),
+            "weights": _WEIGHTS,
+            "device": device_name(fabric),
+        }
+        from_first(lambda: run.finish("training", seconds=score.seconds, seed=seed, fields=fields))
     return result
 
 

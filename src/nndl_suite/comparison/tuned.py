@@ -13,6 +13,17 @@ from nndl_suite.errors import ConfigError, RunError
 from nndl_suite.training.files import Json
 from nndl_suite.training.runs import read_run
 
+_KINDS = {
+    "arm": str,
+    "shape": str,
+    "best": dict,
+    "budget": dict,
+    "space": dict,
+    "recipe": dict,
+    "fingerprints": list,
+    "at_edge": list,
+}
+"""What a result holds, by its type in JSON."""
 _OF_ARMS = ("rates", "cnn", "transformer")
 """Fields of the recipe that a tuning replaces."""
 
@@ -74,10 +85,27 @@ def _read(path: Path | str) -> dict[str, Any]:
     result = read_run(path, kind="tuning").result()
     if result is None:
         raise RunError(f"the tuning in {path} is unfinished; `nndl-suite tune` with --resume goes on with it")
-    missing = {"arm", "shape", "best", "budget", "space", "recipe", "fingerprints", "at_edge"} - set(result)
+    missing = set(_KINDS) - set(result)
     if missing:
         raise RunError(f"{path}/result.json lacks {', '.join(sorted(missing))}; tune again")
+    wrong = [name for name, kind in _KINDS.items() if not isinstance(result[name], kind)]
+    if not wrong:
+        wrong = [name for name, fits in _inner(result).items() if not fits]
+    if wrong:
+        raise RunError(f"{path}/result.json has no {', '.join(wrong)} that a tuning writes; tune again")
     return result
+
+
+def _inner(result: Mapping[str, Any]) -> dict[str, bool]:
+    """Whether what is taken out of a result's objects is there, and of its kind."""
+    best, budget, recipe = result["best"], result["budget"], result["recipe"]
+    return {
+        "best.settings": isinstance(best.get("settings"), dict),
+        "best.val_accuracy": type(best.get("val_accuracy")) in (int, float),
+        "budget.trials": type(budget.get("trials")) is int,
+        "budget.epochs": type(budget.get("epochs")) is int,
+        "recipe.rates": isinstance(recipe.get("rates"), dict),
+    }
 
 
 def _check_fits(arm: Architecture, result: Mapping[str, Any], splits: TrainingSplits, recipe: Recipe) -> None:
@@ -123,9 +151,13 @@ def _check_equal(first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
 
 def _arm(result: Mapping[str, Any]) -> TunedArm:
     best = result["best"]
+    try:
+        rates = Rates(**{**result["recipe"]["rates"], **best["settings"]})
+    except (TypeError, ConfigError) as error:
+        raise RunError(f"result.json of the tuning of {result['arm']} has rates that cannot be ({error})") from error
     return TunedArm(
         arm=result["arm"],
-        rates=Rates(**{**result["recipe"]["rates"], **best["settings"]}),
+        rates=rates,
         val_accuracy=best["val_accuracy"],
         space=result["space"],
         at_edge=tuple(result["at_edge"]),

@@ -24,6 +24,7 @@ from nndl_suite.data.catalog import load_image_set
 from nndl_suite.errors import ConfigError, RunError
 from nndl_suite.training.fabric import Device, Precision, make_fabric
 from nndl_suite.training.files import Json
+from nndl_suite.training.parts import tidy_folder
 from nndl_suite.training.runs import RunFolder, open_run
 from nndl_suite.training.watch import Watcher, ignore
 
@@ -100,6 +101,7 @@ def tune_architecture(  # noqa: PLR0913 - the public contract: each is a choice 
         sampler, pruner = CountedTPE(seed, budget.random_trials), budget.make_pruner()
         shared = join_study(open_storage(where), study or architecture.name, about, sampler=sampler, pruner=pruner)
         run = run or _open_folder(out, about, resume=resume)
+        tidy_folder(run.path)  # no lock: any number of workers write here
         fabric = make_fabric(device, precision)
         Worker(study=shared, about=about, tuning=tuning, fabric=fabric, folder=run.path / "trials").work(watch)
         result = summarise_study(

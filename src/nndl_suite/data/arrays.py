@@ -1,15 +1,18 @@
 """Image sets in NumPy archives: `images` uint8 [n, h, w, 3], `labels` int [n], optional `class_names`."""
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from nndl_suite.data.image_set import ImageSet, fit_square, resident_set
+from nndl_suite.data.image_set import ImageSet, check_shape, fit_square, resident_set
 from nndl_suite.data.splits import Split, own_split
 from nndl_suite.errors import DataError
+from nndl_suite.training.array_files import load_npz
 from nndl_suite.training.watch import Watcher
+
+MOST_CLASSES = 1_000_000
+"""Labels beyond are no numbers of classes: identities, or slips."""
 
 
 def read_arrays(file: Path, split: Split, image_size: int | None, _watch: Watcher) -> ImageSet:
@@ -35,14 +38,17 @@ def read_archive(file: Path, image_size: int | None) -> ImageSet:
         DataError: the archive is damaged, or its arrays are not as they must be.
     """
     try:
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        arrays = load_npz(file)
+    except (OSError, ValueError) as error:
         raise DataError(f"{file} is not a readable .npz archive ({error}); arrays of objects are not read") from error
     images, labels = arrays.get("images"), arrays.get("labels")
     if images is None or images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or images.size == 0:
         found = "none" if images is None else f"{images.dtype} {list(images.shape)}"
         raise DataError(f"{file}: images must be uint8 [n, h, w, 3] with n >= 1, found {found}")
+    try:
+        check_shape((images.shape[2], images.shape[1]))
+    except ValueError as error:
+        raise DataError(f"{file}: {error}") from error
     if labels is not None and (labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer)):
         raise DataError(f"{file}: labels must be integers [{len(images)}], found {labels.dtype} {list(labels.shape)}")
     if labels is not None and labels.min() < 0:
@@ -62,6 +68,12 @@ def _class_names(file: Path, labels: np.ndarray | None, names: np.ndarray | None
     if labels is None:
         return []
     needed = int(labels.max()) + 1
+    if needed > MOST_CLASSES:
+        row = int(labels.argmax())
+        raise DataError(
+            f"{file}: labels must be below {MOST_CLASSES:,}, one for each class from 0 on, found {labels[row]} in row "
+            f"{row}; number the classes"
+        )
     if names is None:
         return [str(i) for i in range(needed)]
     if names.ndim != 1:

@@ -1,6 +1,7 @@
 """Batches of an image set: shuffled by seed, addressable by step, the same from memory and from disk."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from nndl_suite.data.image_set import ImageSet, ImageStore, ResidentImages
 from nndl_suite.data.windowed_shards import WindowedImages
-from nndl_suite.errors import ConfigError
+from nndl_suite.errors import ConfigError, DataError
 from nndl_suite.training.processes import Part, everywhere, own_part, rank, whole, world_size
 from nndl_suite.training.seeds import generator_for
 
@@ -117,10 +118,11 @@ class _Stream:
         self._next = -1
 
     def at(self, step: int, rest_of_epoch: Callable[[int], list[Tensor]]) -> UInt8[Tensor, "b 3 h w"]:
-        batch = next(self._ahead, None) if step == self._next else None
-        if batch is None:
-            self._ahead = iter(_loader(self._store, rest_of_epoch(step), self._workers))
-            batch = next(self._ahead)
+        with _workers_alive():
+            batch = next(self._ahead, None) if step == self._next else None
+            if batch is None:
+                self._ahead = iter(_loader(self._store, rest_of_epoch(step), self._workers))
+                batch = next(self._ahead)
         self._next = step + 1
         return batch
 
@@ -136,6 +138,29 @@ class _Reads(Dataset[Tensor]):
 def _loader(store: ImageStore, batches: list[Tensor], workers: int) -> DataLoader[Tensor]:
     # its own generator: a DataLoader otherwise draws from the caller's global one
     return DataLoader(_Reads(store), sampler=batches, batch_size=None, num_workers=workers, generator=torch.Generator())
+
+
+def _from_workers(loader: DataLoader[Tensor]) -> Iterator[Tensor]:
+    with _workers_alive():
+        yield from loader
+
+
+@contextmanager
+def _workers_alive() -> Generator[None, None, None]:
+    """Say in one sentence that a process that reads images is gone.
+
+    Raises:
+        DataError: it is.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise DataError(
+            "a process that reads images was killed; the system does this when memory runs out: free some, then go on "
+            f"with --resume ({str(error).partition('.')[0]})"
+        ) from error
 
 
 def in_order(
@@ -159,7 +184,7 @@ def _in_turn(
     if isinstance(images.store, ResidentImages):
         pixels = images.store.pixels.split(batch_size)[first::every]
     else:
-        pixels = iter(_loader(images.store, list(order), workers))
+        pixels = _from_workers(_loader(images.store, list(order), workers))
     for indices, chunk in zip(order, pixels, strict=True):
         labels = None if images.labels is None else images.labels[indices].to(device, non_blocking=True)
         yield Batch(images=chunk.to(device, non_blocking=True), labels=labels, indices=indices)

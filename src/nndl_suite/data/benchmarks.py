@@ -1,6 +1,7 @@
 """The public benchmark sets, from the data root or by torchvision's own download and checksum."""
 
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Container
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -64,8 +65,7 @@ def read_tiny_imagenet(root: Path, split: Split, image_size: int | None, watch: 
     class_names = sorted(sub.name for sub in (folder / "train").iterdir() if sub.is_dir())
     number = {name: i for i, name in enumerate(class_names)}
     if split == "test":
-        lines = (folder / "val" / "val_annotations.txt").read_text().splitlines()
-        rows = [line.split("\t")[:2] for line in lines if line]
+        rows = _annotations(folder / "val" / "val_annotations.txt", number)
         files = [folder / "val" / "images" / file for file, _ in rows]
         labels = [number[wnid] for _, wnid in rows]
     else:
@@ -74,9 +74,37 @@ def read_tiny_imagenet(root: Path, split: Split, image_size: int | None, watch: 
     return keep_or_stream("tiny-imagenet", files, torch.tensor(labels), class_names, image_size or 64, watch)
 
 
+def _annotations(file: Path, known: Container[str]) -> list[tuple[str, str]]:
+    """Names of images, each with its class's.
+
+    Raises:
+        DataError: a line says something else.
+    """
+    rows: list[tuple[str, str]] = []
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read {file}: {error}") from error
+    for place, line in enumerate(lines, start=1):
+        name, _, rest = line.partition("\t")
+        wnid = rest.partition("\t")[0]
+        if line and (name != Path(name).name or wnid not in known):
+            raise DataError(f"{file}, line {place}: expected an image's name and its class's, got {line[:80]!r}")
+        if line:
+            rows.append((name, wnid))
+    if not rows:
+        raise DataError(f"{file} names no image; put the whole set there")
+    return rows
+
+
 def _tiny_folder(folder: Path, download: bool) -> Path:  # noqa: FBT001 - torchvision's own manner
     if download:
-        download_and_extract_archive(_TINY_IMAGENET, str(folder.parent), md5=_TINY_IMAGENET_MD5)
+        if folder.exists():
+            raise RuntimeError(f"{folder} is there but not whole; delete it")
+        # unpacked aside and then renamed: a folder that was left half unpacked would be taken for the set
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".tiny-imagenet-") as part:
+            download_and_extract_archive(_TINY_IMAGENET, str(folder.parent), part, md5=_TINY_IMAGENET_MD5)
+            (Path(part) / folder.name).replace(folder)
     if not (folder / "train").is_dir() or not (folder / "val" / "val_annotations.txt").is_file():
         raise RuntimeError("not found")
     return folder

@@ -1,13 +1,14 @@
 """Image sets in folders: one folder per class, or a flat folder of unlabelled images."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
 import torch
-from PIL import Image
 
-from nndl_suite.data.image_set import UNREADABLE, FileImages, ImageSet, file_set, unreadable
+from nndl_suite.data.image_set import FileImages, ImageSet, check_shape, file_set, unreadable
+from nndl_suite.data.open_image import UNREADABLE, open_image
 from nndl_suite.data.splits import Split, own_split
 from nndl_suite.errors import DataError
 from nndl_suite.training.watch import Watcher
@@ -67,13 +68,32 @@ def files_by_class(folder: Path) -> dict[str | None, list[Path]]:
     Raises:
         DataError: there are no images.
     """
-    below = {sub.name: images_below(sub) for sub in sorted(folder.iterdir()) if sub.is_dir()}
-    by_class: dict[str | None, list[Path]] = {label: files for label, files in below.items() if files}
-    if not by_class:
-        by_class = {None: [file for file in sorted(folder.iterdir()) if is_image(file)]}
+    try:
+        below = {sub.name: images_below(sub) for sub in sorted(folder.iterdir()) if sub.is_dir()}
+        by_class: dict[str | None, list[Path]] = {label: files for label, files in below.items() if files}
+        if not by_class:
+            by_class = {None: [file for file in sorted(folder.iterdir()) if is_image(file)]}
+    except OSError as error:
+        raise DataError(f"cannot look through {folder}: {error}") from error
     if not any(by_class.values()):
         raise DataError(f"no images in {folder.resolve()} ({', '.join(sorted(_SUFFIXES))}), nor in its subfolders")
+    _check_names(file for files in by_class.values() for file in files)
     return by_class
+
+
+def _check_names(files: Iterable[Path]) -> None:
+    """Refuse names that no report could hold, before the hours of training that it would report on.
+
+    Raises:
+        DataError: a name is not Unicode.
+    """
+    for file in files:
+        name = str(file)
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            told = name.encode(errors="replace").decode()
+            raise DataError(f"the name of {told} is not valid Unicode; rename the file or its folder") from error
 
 
 def keep_or_stream(
@@ -109,7 +129,8 @@ def default_size(source: Path | BytesIO) -> int:
         DataError: it is not a readable image.
     """
     try:
-        with Image.open(source) as image:
+        with open_image(source) as image:
+            check_shape(image.size)
             return min(LARGEST_DEFAULT, *image.size)
     except UNREADABLE as error:
         raise unreadable(source, error) from error

@@ -15,12 +15,13 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional as F
 
+from nndl_suite.data.open_image import UNREADABLE, open_image
 from nndl_suite.errors import DataError
 from nndl_suite.training.watch import Step, Watcher, ignore
 
 _DECODE_CHUNK = 256
-UNREADABLE = (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError)
-"""What Pillow raises at files that are broken, or no images."""
+_LONGEST_SHAPE = 256
+"""Times longer than wide: the shorter side is what is resized to, and the longer one grows with it."""
 
 
 class ImageStore(Protocol):
@@ -186,7 +187,8 @@ def decode(source: Path | BytesIO, size: int) -> UInt8[Tensor, "3 h w"]:
         DataError: it is not a readable image.
     """
     try:
-        with Image.open(source) as image:
+        with open_image(source) as image:
+            check_shape(image.size)
             image.draft("RGB", (size, size))  # lets JPEG decode at a fraction of its size, never below `size`
             rgb = image.convert("RGB")
     except UNREADABLE as error:
@@ -201,8 +203,18 @@ def decode(source: Path | BytesIO, size: int) -> UInt8[Tensor, "3 h w"]:
 def unreadable(source: Path | BytesIO, error: Exception) -> DataError:
     """The error for an image that Pillow refuses; bytes have no name, so whoever reads them says whose they are."""
     what = str(source) if isinstance(source, Path) else "it"
-    why = "of no known format" if isinstance(error, UnidentifiedImageError) else error
+    why = "of no known format" if isinstance(error, UnidentifiedImageError) else str(error) or type(error).__name__
     return DataError(f"{what} is not a readable image ({why}); remove or replace it")
+
+
+def check_shape(size: tuple[int, int]) -> None:
+    """Refuse a shape that would grow beyond all measure where its shorter side is enlarged.
+
+    Raises:
+        ValueError: the longer side is more than 256 times the shorter one.
+    """
+    if max(size) > _LONGEST_SHAPE * min(size):
+        raise ValueError(f"its {size[0]} x {size[1]} pixels are too long and thin to be cut to a square")
 
 
 def fit_square(pixels: UInt8[Tensor, "b 3 h w"], size: int) -> UInt8[Tensor, "b 3 s s"]:

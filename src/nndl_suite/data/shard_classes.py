@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from nndl_suite.data.arrays import MOST_CLASSES
 from nndl_suite.data.shard_index import UNLABELLED, ShardIndex
 from nndl_suite.errors import DataError
 
@@ -53,6 +54,11 @@ def _by_numbers(
         raise DataError(
             f"{name}: labels must be {kept}, found {least} to {most}; the first is {int(labels[first])}, of image "
             f"{first} (from 0, in the order of the shards)"
+        )
+    if most >= MOST_CLASSES:
+        raise DataError(
+            f"{name}: labels must be below {MOST_CLASSES:,}, one for each class from 0 on, found {most}, of image "
+            f"{int(labels.argmax())} (from 0, in the order of the shards); number the classes"
         )
     return labels, tuple(listed if listed is not None else map(str, range(most + 1)))
 

@@ -10,6 +10,7 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,8 +19,9 @@ from torch import Tensor
 
 from nndl_suite.data.tar_samples import samples
 from nndl_suite.errors import DataError
-from nndl_suite.training.damaged_arrays import DAMAGED_ARRAYS
+from nndl_suite.training.array_files import load_npz
 from nndl_suite.training.files import write_atomically
+from nndl_suite.training.json_files import parse_json
 
 INDEX_SUFFIX = ".index.npz"
 """Of the file beside a shard: `images-000000.tar` has `images-000000.tar.index.npz`."""
@@ -65,7 +67,7 @@ def walk(shard: Path) -> ShardIndex:
         starts.append(sample.start)
         lengths.append(sample.length)
         told.append(sample.label)
-        digest.update(f"{sample.key}:{sample.length}:{sample.label};".encode())
+        digest.update(f"{sample.key}:{sample.length}:{sample.label};".encode(errors="surrogateescape"))
     named = any(isinstance(label, str) for label in told)
     words = sorted({str(label) for label in told if label is not None}) if named else []
     number = {word: i for i, word in enumerate(words)}
@@ -116,19 +118,21 @@ def read_index(file: Path, state: Sequence[int]) -> ShardIndex | None:
     The state is a tar's bytes and time of change; of a tar that lies elsewhere the bytes alone are known.
     """
     try:
-        # a zip, whose checksums tell damage; numpy leaves a file open that is none
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
-            about = json.loads(str(content["about"]))
-            if about["version"] != _VERSION or about["tar"][: len(state)] != list(state):
-                return None
-            starts, lengths, labels = (
-                np.asarray(content[name], dtype=kind)
-                for name, kind in (("starts", np.int64), ("lengths", np.int32), ("labels", np.int64))
-            )
-            words, digest = tuple(map(str, about["words"])), str(about["digest"])
-    except DAMAGED_ARRAYS:
+        content = load_npz(file)  # a zip, whose checksums tell damage
+        about: Any = parse_json(str(content["about"]))
+        if about["version"] != _VERSION or about["tar"][: len(state)] != list(state):
+            return None
+        starts, lengths, labels = (content[name] for name in ("starts", "lengths", "labels"))
+        words, digest, size = tuple(map(str, about["words"])), str(about["digest"]), int(about["tar"][0])
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return None
+    if (starts.dtype, lengths.dtype, labels.dtype) != (np.int64, np.int32, np.int64):
         return None
     if not starts.shape == lengths.shape == labels.shape == (len(starts),):
+        return None
+    if (starts < 0).any() or (lengths < 0).any() or (starts > size - lengths).any():
+        return None
+    if words and not ((labels == UNLABELLED) | ((labels >= 0) & (labels < len(words)))).all():
         return None
     return ShardIndex(*map(torch.from_numpy, (starts, lengths, labels)), words=words, digest=digest)
 

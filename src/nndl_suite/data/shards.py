@@ -29,9 +29,12 @@ from nndl_suite.data.tar_samples import SUFFIXES, member_at, opened
 from nndl_suite.errors import DataError
 from nndl_suite.training.watch import Step, Watcher, ignore
 
+UNFINISHED = ".unfinished."
+"""So begins the name of the hidden folder in which shards are written."""
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 _DECODE_CHUNK = 256
+_MOST_NUMBERED = 1_000_000
 
 T = TypeVar("T")
 
@@ -146,6 +149,8 @@ def find_shards(place: Path) -> list[Path]:
     found = [path for one in named for path in ([one] if one.is_file() else _globbed(one))]
     if not found:
         raise DataError(f"there are no shards {pattern}; wds: wants tar files, as `nndl-suite data shard` writes them")
+    if place.is_dir() and any(place.glob(f"{UNFINISHED}*")):
+        raise DataError(f"{place} holds part of a set whose writing was cut off; delete it, then write it again")
     missing = [one for one in named if not one.is_file() and not glob.has_magic(str(one))]
     if missing:
         raise DataError(f"{len(missing)} of {len(named)} shards are missing, the first is {missing[0]}")
@@ -167,6 +172,8 @@ def _choices(braced: str) -> list[str]:
     if numbers is None:
         return braced.split(",")
     first, last = numbers.groups()
+    if int(last) - int(first) >= _MOST_NUMBERED:
+        raise DataError(f"{{{braced}}} stands for more than {_MOST_NUMBERED:,} shards; are there as many?")
     return [f"{i:0{len(first)}d}" for i in range(int(first), int(last) + 1)]
 
 

@@ -1,6 +1,5 @@
 """The samples of a tar, found from header to header without unpacking, so that no member's name becomes a path."""
 
-import json
 import re
 import tarfile
 from collections.abc import Iterator, Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from nndl_suite.errors import DataError
+from nndl_suite.training.json_files import parse_json
 
 SUFFIXES = ("jpg", "jpeg", "png", "webp")
 """Of the images in a shard."""
@@ -83,13 +83,17 @@ def _members(shard: Path, stream: BinaryIO) -> Iterator[_Member]:
     """The files of a tar that have a key and a suffix; folders, links and the like are passed over."""
     try:
         with tarfile.open(fileobj=stream, mode="r:") as tar:
+            at = -1
             while (member := tar.next()) is not None:
                 tar.members.clear()  # pyright: ignore[reportAttributeAccessIssue] - it would keep them all
+                if member.size < 0 or tar.offset <= at:  # and so on in a circle
+                    raise tarfile.ReadError(f"{member.name!r} has {member.size} bytes")
+                at = tar.offset
                 parts = _KEY_AND_SUFFIX.fullmatch(member.name)
                 if member.isreg() and not member.issparse() and parts is not None:
                     yield _Member(parts[1], parts[2].lower(), member.offset_data, member.size)
             end = tar.offset
-    except tarfile.TarError as error:
+    except (tarfile.TarError, ArithmeticError, LookupError, MemoryError, OSError, RecursionError, ValueError) as error:
         raise DataError(
             f"{shard} is not a whole uncompressed tar ({error}); copy it again, and unpack a .tar.gz to .tar first"
         ) from error
@@ -112,8 +116,8 @@ def _label(shard: Path, stream: BinaryIO, members: Sequence[_Member]) -> int | s
     stream.seek(member.start)
     try:
         text = stream.read(member.length).decode("utf-8").strip()
-        content: object = json.loads(text) if member.suffix == "json" else text
-    except (ValueError, RecursionError) as error:
+        content: object = parse_json(text) if member.suffix == "json" else text
+    except ValueError as error:
         raise DataError(f"{told} is not readable: {error}") from error
     if isinstance(content, dict):
         content = content.get("label", content.get("cls"))

@@ -12,16 +12,18 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
-from PIL import Image
-
 from nndl_suite.data.folders import files_by_class, split_folders
-from nndl_suite.data.image_set import UNREADABLE, unreadable
+from nndl_suite.data.image_set import unreadable
+from nndl_suite.data.open_image import UNREADABLE, open_image
 from nndl_suite.data.shard_classes import CLASS_NAMES
 from nndl_suite.data.shard_index import write_index
+from nndl_suite.data.shards import UNFINISHED
 from nndl_suite.data.tar_samples import SUFFIXES
 from nndl_suite.errors import ConfigError, DataError, RunError
+from nndl_suite.training.parts import new_part, tidy_folder
 from nndl_suite.training.watch import Step, Watcher, ignore, within
 
+_ALIVE = "writing"
 _MIB = 2**20
 _END = tarfile.RECORDSIZE
 """Bytes, at most, that a tar ends with."""
@@ -75,15 +77,17 @@ def write_shards(
     _check_empty(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(prefix=".unfinished.", dir=out))
+        _clear_dead(out)
+        unfinished = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=out))
+        handle, _ = new_part(unfinished / _ALIVE)
         try:
             shards = _write(parts, unfinished, shard_mib * _MIB, watch)
             if class_names:
                 lines = "".join(f"{name}\n" for name in class_names)
                 (unfinished / CLASS_NAMES).write_text(lines, encoding="utf-8", errors="surrogateescape")
-            for file in sorted(unfinished.iterdir()):
-                file.replace(out / file.name)
+            _move(unfinished, out)
         finally:
+            os.close(handle)
             shutil.rmtree(unfinished, ignore_errors=True)
     except OSError as error:
         raise RunError(
@@ -95,6 +99,26 @@ def write_shards(
         images=sum(len(images) for images in parts.values()),
         classes=len(class_names),
     )
+
+
+def _clear_dead(out: Path) -> None:
+    """Delete what killed writers of shards have left in hidden folders."""
+    for left in out.glob(f"{UNFINISHED}*"):
+        tidy_folder(left)
+        if not any(left.glob(f".{_ALIVE}.*")):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _move(unfinished: Path, out: Path) -> None:
+    """All files, or none: while some are missing the hidden folder is there, and readers refuse the others."""
+    moved: list[Path] = []
+    try:
+        for file in sorted(unfinished.glob("[!.]*")):
+            moved.append(file.replace(out / file.name))
+    except BaseException:
+        for file in moved:
+            file.unlink(missing_ok=True)
+        raise
 
 
 def _parts(folder: Path) -> tuple[dict[str, list[_Labelled]], list[str]]:
@@ -116,8 +140,11 @@ def _parts(folder: Path) -> tuple[dict[str, list[_Labelled]], list[str]]:
 def _check_empty(out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise RunError(f"{out} is a file; --out wants the name of a new folder")
-    if out.exists() and any(not item.name.startswith(".") for item in out.iterdir()):
-        raise RunError(f"{out} is not empty; choose a new folder for --out")
+    if not out.exists() or all(item.name.startswith(".") for item in out.iterdir()):
+        return
+    if any(out.glob(f"{UNFINISHED}*")):
+        raise RunError(f"{out} holds part of a set whose writing was cut off; delete the folder, then write it again")
+    raise RunError(f"{out} is not empty; choose a new folder for --out")
 
 
 def _write(parts: dict[str, list[_Labelled]], folder: Path, most_bytes: int, watch: Watcher) -> list[str]:
@@ -169,7 +196,7 @@ def _content(file: Path) -> tuple[str, bytes]:
     suffix = file.suffix[1:].lower()
     try:
         content = file.read_bytes()
-        with Image.open(BytesIO(content)) as image:  # reads its head, and so finds what is no image
+        with open_image(BytesIO(content)) as image:  # reads its head, and so finds what is no image
             if suffix in SUFFIXES:
                 return suffix, content
             png = BytesIO()

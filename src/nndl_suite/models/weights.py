@@ -4,8 +4,13 @@ A file written here is safetensors with the network's own (torchvision or timm) 
 network it is, with which stem, and how its images were normalised.
 """
 
+import hashlib
 import json
+import math
 import pickle
+import re
+import struct
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +25,7 @@ from torchvision.models import get_model_weights
 
 from nndl_suite.errors import ConfigError, DataError
 from nndl_suite.models.backbones import Backbone, Stem, build_backbone
-from nndl_suite.models.normalisation import Normalisation
+from nndl_suite.models.normalisation import Channels, Normalisation
 from nndl_suite.training.checksums import CHECKSUM, checksum, sealed
 from nndl_suite.training.files import write_atomically
 
@@ -32,11 +37,19 @@ _UNREADABLE = (
     RuntimeError,
     SafetensorError,
     pickle.UnpicklingError,
-    LookupError,  # the last three: torch's unpickler, fed with a file of another kind
+    ArithmeticError,  # from here on: torch's unpickler, fed with a file of another kind
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    MemoryError,
     TypeError,
     ValueError,
+    struct.error,
 )
 
+_LARGEST_SIZE = 2048
+_LARGE_BYTES = 2**30
 _FORMAT = "nndl-suite backbone 1"
 _CLASSIFIERS = ("fc.", "head.", "classifier.")
 """What networks call their last layer; a backbone has none."""
@@ -81,14 +94,25 @@ def read_header(file: Path) -> BackboneHeader | None:
         return BackboneHeader(
             backbone=header["backbone"],
             stem="cifar" if header["stem"] == "cifar" else "imagenet",
-            image_size=int(header["image_size"]),
-            normalisation=Normalisation(
-                mean=tuple(json.loads(header["mean"])),
-                std=tuple(json.loads(header["std"])),
-            ),
+            image_size=_image_size(header["image_size"]),
+            normalisation=Normalisation(mean=_channels(header["mean"]), std=_channels(header["std"])),
         )
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+    except _UNREADABLE as error:
         raise DataError(f"{file} is not a readable safetensors file ({error})") from error
+
+
+def _image_size(stated: str) -> int:
+    size = int(stated)
+    if not 1 <= size <= _LARGEST_SIZE:
+        raise ValueError(f"image_size must be 1 to {_LARGEST_SIZE} pixels, got {size}")
+    return size
+
+
+def _channels(stated: str) -> Channels:
+    red, green, blue = map(float, json.loads(stated))
+    if not all(map(math.isfinite, (red, green, blue))):
+        raise ValueError(f"mean and std must be finite numbers, got {stated}")
+    return red, green, blue
 
 
 def read_state_dict(file: Path) -> StateDict:
@@ -102,6 +126,7 @@ def read_state_dict(file: Path) -> StateDict:
     try:
         if file.suffix == ".safetensors":
             return _read_safetensors(file)
+        _check_unpacked(file)
         content = torch.load(file, map_location="cpu", weights_only=True)
     except _UNREADABLE as error:
         told = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -123,6 +148,21 @@ def _read_safetensors(file: Path) -> StateDict:
     if CHECKSUM in header and header[CHECKSUM] != checksum(header, tensors):
         raise DataError(f"{file} is damaged (what it holds does not fit its checksum); copy or make it again")
     return tensors
+
+
+def _check_unpacked(file: Path) -> None:
+    """Refuse a zip that unpacks to far more than is in it; torch packs nothing when it saves.
+
+    Raises:
+        ValueError: it would.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+    except zipfile.BadZipFile:
+        return  # the older format, or damaged: torch says so
+    if unpacked > max(_LARGE_BYTES, 4 * file.stat().st_size):
+        raise ValueError(f"its {file.stat().st_size:,} bytes would unpack to {unpacked:,}")
 
 
 def load_into(backbone: Backbone, weights: Mapping[str, Tensor], *, source: str) -> None:
@@ -170,16 +210,28 @@ def imagenet_backbone(name: str, *, image_size: int) -> Backbone:
     except (KeyError, ValueError) as error:
         raise ConfigError(f"there are no ImageNet weights for {name}; give a state-dict file instead") from error
     cache = Path(torch.hub.get_dir()) / "checkpoints"
+    file = str(weights.url).rsplit("/", 1)[-1]
+    _check_digest(cache / file)
     try:
-        state = weights.get_state_dict(progress=False, check_hash=True)
-    except (URLError, OSError, RuntimeError) as error:
-        file = str(weights.url).rsplit("/", 1)[-1]
+        state = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
+    except (URLError, *_UNREADABLE) as error:
         raise DataError(
             f"ImageNet weights for {name} are not in {cache} and could not be downloaded ({error}); "
             f"put {file} there, or give any state-dict file of a {name} as features"
         ) from error
     load_into(backbone, state, source=f"torchvision's {name} weights")
     return backbone
+
+
+def _check_digest(file: Path) -> None:
+    """Refuse a kept file that does not have the digest in its name: torch looks at it only when it downloads."""
+    expected = file.stem.rpartition("-")[2]
+    if not file.is_file() or not re.fullmatch("[0-9a-f]{8,}", expected):
+        return
+    with file.open("rb") as stream:
+        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    if not found.startswith(expected):
+        raise DataError(f"{file} is damaged (its SHA-256 begins with {found[:8]}, not {expected}); delete it")
 
 
 def _listed(what: str, names: list[str]) -> str:

@@ -31,6 +31,8 @@ _NUM_PARAMS = {
     "EUCM": 6,
     "EQUIRECTANGULAR": 2,
 }
+_LONGEST_SIDE = 1_000_000
+"""Pixels; panoramas are stitched to a few hundred thousand."""
 CAMERA_MODELS = frozenset(_NUM_PARAMS)
 """All that pycolmap 4 knows."""
 # The same camera with a focal length for each axis, and the distortion terms that it has besides, all zero.
@@ -64,6 +66,8 @@ class Camera:
             raise DataError(f"camera parameters must be finite numbers, got {self.params}")
         if self.width < 1 or self.height < 1:
             raise DataError(f"a camera must have at least one pixel, got {self.width} x {self.height}")
+        if max(self.width, self.height) > _LONGEST_SIDE:
+            raise DataError(f"a camera has at most {_LONGEST_SIDE:,} pixels a side, got {self.width} x {self.height}")
         if min(self.params[: self.num_focals] or (1.0,)) <= 0:
             raise DataError(f"a focal length must be positive, got {self.params[: self.num_focals]}")
 

@@ -17,6 +17,22 @@ VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi"})
 _BROKEN_OFF = 0.05  # share of its stated length that a video may lack; sound may outlast the picture by less
 
 
+_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi"
+"""FFmpeg's demuxers of these; it would also take a playlist for a video, and open what that names."""
+_MOST_PIXELS = 2**26
+_UNREADABLE = (
+    av.error.FFmpegError,
+    OSError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    ValueError,
+)
+"""What PyAV raises at files that are broken, or no videos."""
+
+
 def is_video(path: Path) -> bool:
     """Whether a path names a video, by its ending."""
     return path.suffix.lower() in VIDEO_SUFFIXES
@@ -41,13 +57,13 @@ def sharpest_frames(
     """
     try:
         total = _count_frames(video)
-        with av.open(str(video)) as container:
+        with _opened(video) as container:
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
             length = _Length(container, stream)
             yield from _sharpest_of_stretches(length.measured(_decoded(container, stream, length)), total, count, watch)
             told = length.shortfall()
-    except (av.error.FFmpegError, OSError) as error:
+    except _UNREADABLE as error:
         raise CaptureError(f"{video} cannot be read as a video ({error}); is it whole?") from error
     if told:
         note(f"{video.name}: {told}")
@@ -104,10 +120,20 @@ def _packets(container: InputContainer, stream: VideoStream) -> Iterator["av.Pac
 
 def _count_frames(video: Path) -> int:
     """Packets in the picture track, read without decoding: headers may say nothing, or what once was."""
-    with av.open(str(video)) as container:
+    with _opened(video) as container:
         if not container.streams.video:
             raise CaptureError(f"{video} has no picture track; is it a sound recording?")
+        stream = container.streams.video[0]
+        if stream.width * stream.height > _MOST_PIXELS:
+            raise CaptureError(
+                f"{video} says that it has {stream.width} x {stream.height} pixels, more than {_MOST_PIXELS // 2**20} "
+                "million; is it whole?"
+            )
         return max(1, sum(packet.size > 0 for packet in _packets(container, container.streams.video[0])))
+
+
+def _opened(video: Path) -> InputContainer:
+    return av.open(str(video), container_options={"format_whitelist": _FORMATS})
 
 
 def _sharpest_of_stretches(

@@ -15,15 +15,21 @@ import sys
 import threading
 import zlib  # noqa: F401  # pyright: ignore[reportUnusedImport]  # must be loaded before pycolmap, see above
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pycolmap
 
+if sys.platform == "linux":
+    import resource
+
 from nndl_suite.errors import NndlError, unknown_name
 from nndl_suite.nerf.cameras import CAMERA_MODELS
 from nndl_suite.nerf.colmap_estimate import Report, estimate
 
+_SPARE_BYTES = 2**29
+_BYTES_OF_A_BYTE = 64  # of a model file, once it is read: COLMAP keeps points in maps, tracks in vectors
 _AWAY = 0.05  # pixels between a pixel and where its ray is seen: more is another ray's pixel
 
 
@@ -48,7 +54,7 @@ def main() -> None:
         if task not in _TASKS:
             raise unknown_name("task", str(task), _TASKS)
         reply(result=_TASKS[task](request, report))
-    except (NndlError, ValueError, TypeError, RuntimeError, OSError, IndexError, KeyError) as error:
+    except (NndlError, ValueError, TypeError, RuntimeError, OSError, IndexError, KeyError, MemoryError) as error:
         reply(error=str(error) or type(error).__name__)
     os._exit(0)  # past the destructors of a large native library, and past the thread that reads stdin
 
@@ -86,6 +92,7 @@ def directions(request: dict[str, Any], _: Report) -> dict[str, Any]:
 
 def read_model(request: dict[str, Any], _: Report) -> dict[str, Any]:
     """The largest of the models in the given folders: cameras and names in the answer, poses and points as arrays."""
+    _limit_memory(request["folders"])
     models = [pycolmap.Reconstruction(folder) for folder in request["folders"]]
     chosen = max(range(len(models)), key=lambda index: models[index].num_reg_images())
     model = models[chosen]
@@ -116,6 +123,19 @@ def read_model(request: dict[str, Any], _: Report) -> dict[str, Any]:
         "total": len(model.images),
         "mean_reprojection_error": model.compute_mean_reprojection_error() if points else None,
     }
+
+
+def _limit_memory(folders: list[str]) -> None:
+    """Let a model take no more memory than its files can fill: COLMAP believes whatever counts stand in them."""
+    if sys.platform != "linux":
+        return
+    files = [file for folder in folders for file in Path(folder).iterdir() if file.is_file()]
+    room = _SPARE_BYTES + _BYTES_OF_A_BYTE * sum(file.stat().st_size for file in files)
+    held = resource.getpagesize() * int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    wanted = held + room
+    if hard == resource.RLIM_INFINITY or wanted < hard:
+        resource.setrlimit(resource.RLIMIT_AS, (wanted, hard))
 
 
 _TASKS: dict[str, Callable[[dict[str, Any], Report], dict[str, Any]]] = {

@@ -1,6 +1,5 @@
 """Opening a photo of any kind, HEIC or 16 bits or palette or CMYK, as the 8-bit sRGB that everything after it takes."""
 
-import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,27 +7,24 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from nndl_suite.data.open_image import UNREADABLE as UNREADABLE  # nerf's photos fail in the same ways
+from nndl_suite.data.open_image import open_image
+
 _HEIC_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
 PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"}) | _HEIC_SUFFIXES
-UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, RuntimeError, Image.DecompressionBombError)
-"""What decoders raise for files that are cut short, are no image at all, or are too large to be one."""
 
 
 @contextmanager
 def open_photo(file: Path) -> Generator[Image.Image]:
-    """A photo's header, and its pixels once they are asked for; large is fine, enormous (178 megapixels) is not.
+    """`open_image` for what cameras and phones write: large is fine, enormous (178 megapixels) is not.
 
     Raises:
         UNREADABLE: here, or where the pixels are first used.
     """
     if file.suffix.lower() in _HEIC_SUFFIXES:
         _learn_heic()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        # Pillow mends what it can and warns; a file that is merely odd is a photo like any other.
-        warnings.filterwarnings("ignore", module=r"PIL\.")
-        with Image.open(file) as opened:
-            yield opened
+    with open_image(file) as opened:
+        yield opened
 
 
 def reason(error: Exception, file: Path) -> str:

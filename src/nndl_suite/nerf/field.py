@@ -143,7 +143,12 @@ def field_from_state(state: Mapping[str, State]) -> Field:
         saved["background"] = tuple(saved["background"])
     settings = FieldSettings(**saved)
     table, weights, grid = (cast(Tensor, state[name]).numpy().copy() for name in ("table", "weights", "grid"))
-    return Field(settings=settings, layout=settings.layout, table=table, weights=weights, grid=grid)
+    layout = settings.layout
+    shapes = ((layout.rows, FEATURES), (sum(rows * columns for rows, columns in SHAPES),), (GRID**3,))
+    for found, shape in zip((table, weights, grid), shapes, strict=True):  # compiled kernels check no bounds
+        if found.shape != shape or found.dtype != np.float32:
+            raise ValueError(f"its {found.dtype} {list(found.shape)} should be float32 {list(shape)}")
+    return Field(settings=settings, layout=layout, table=table, weights=weights, grid=grid)
 
 
 def load_field(run: RunFolder) -> Field:

@@ -136,6 +136,11 @@ def film(field: AnyField, shot: Shot, file: Path, *, watch: Watcher = ignore) ->
             raise Interrupted(f"stopped after {written} of {total} frames; {file} plays and holds these")
 
 
+def frames_of(field: AnyField, shot: Shot, *, watch: Watcher = ignore) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+    """The pictures of a video, one by one, for something else than a file."""
+    return _frames(field, shot, _picture(field, shot, watch), threading.Event(), watch)
+
+
 def _frames(
     field: AnyField, shot: Shot, picture: _Picture, stop: threading.Event, watch: Watcher
 ) -> Iterator[UInt8[np.ndarray, "h w 3"]]:

@@ -78,9 +78,27 @@ def read_frame(file: Path) -> FieldFrame:
             rotation=np.array(kept["rotation"], np.float64).reshape(3, 3),
             translation=np.array(kept["translation"], np.float64).reshape(3),
         )
-        return FieldFrame(field_from_world=there, bound=None if kept["bound"] is None else float(kept["bound"]))
-    except (KeyError, TypeError, ValueError) as error:
+        check_rotation(there.rotation)
+        bound = None if kept["bound"] is None else float(kept["bound"])
+        if not (there.scale > 0 and np.isfinite([there.scale, *there.translation]).all()):
+            raise ValueError("the scale must be > 0, and all numbers finite")
+        if bound is not None and not 0 < bound < np.inf:
+            raise ValueError(f"the bound must be > 0, got {bound}")
+        return FieldFrame(field_from_world=there, bound=bound)
+    except (ArithmeticError, KeyError, TypeError, ValueError) as error:
         raise RunError(f"{file} is damaged ({error!r}); train into another --out") from error
+
+
+def check_rotation(matrix: Float64[np.ndarray, "3 3"]) -> None:
+    """Refuse a matrix from a file that is no rotation.
+
+    Raises:
+        ValueError: it is not orthonormal, or mirrors.
+    """
+    if not (np.abs(matrix).max() < 2 and np.allclose(matrix @ matrix.T, np.eye(3), atol=1e-4)):
+        raise ValueError("its matrix is no rotation")
+    if np.linalg.det(matrix) < 0:
+        raise ValueError("its matrix mirrors")
 
 
 def field_frame(scene: Scene) -> Similarity:

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torchmetrics
 from jaxtyping import Float
 from torch import Tensor, nn
 from torchvision.models import squeezenet1_1
 
 from nndl_suite.errors import DataError
 from nndl_suite.models.weights import read_state_dict
+from nndl_suite.nerf.lpips_files import NoLpips, find_lpips_files
 
 _SLICES = (2, 5, 8, 10, 11, 12, 13)
 """After how many of SqueezeNet's layers features are compared."""
@@ -47,35 +47,16 @@ class Lpips:
         return total
 
 
-@dataclass(frozen=True, slots=True)
-class NoLpips:
-    """There are no weights, and where they were looked for."""
-
-    reason: str
-
-
 def find_lpips(data_root: Path) -> Lpips | NoLpips:
-    """The metric, if `weights/squeezenet1_1.pth` is in the data root or torchvision's file in torch's hub cache.
-
-    The heads are `weights/lpips_squeeze.pth`, else the copy that torchmetrics brings along.
+    """The metric, where its weights lie on this machine.
 
     Raises:
         DataError: a file of weights is there and is damaged or of something else.
     """
-    weights = data_root / "weights"
-    cache = Path(torch.hub.get_dir()) / "checkpoints"
-    found = [
-        file for file in (weights / "squeezenet1_1.pth", *sorted(cache.glob("squeezenet1_1-*.pth"))) if file.is_file()
-    ]
-    if not found:
-        return NoLpips(
-            f"no SqueezeNet weights found: neither squeezenet1_1.pth in {weights} nor torchvision's in {cache}"
-        )
-    bundled = Path(torchmetrics.__file__).parent / "functional" / "image" / "lpips_models" / "squeeze.pth"
-    heads_file = next((file for file in (weights / "lpips_squeeze.pth", bundled) if file.is_file()), None)
-    if heads_file is None:
-        return NoLpips(f"no LPIPS heads found: no lpips_squeeze.pth in {weights}")
-    return Lpips(_features(found[0]), _heads(read_state_dict(heads_file), heads_file))
+    found = find_lpips_files(data_root)
+    if isinstance(found, NoLpips):
+        return found
+    return Lpips(_features(found.features), _heads(read_state_dict(found.heads), found.heads))
 
 
 def _features(file: Path) -> nn.Sequential:

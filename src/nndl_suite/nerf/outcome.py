@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float64
 from PIL import Image
 
+from nndl_suite.nerf.decode import open_photo
 from nndl_suite.nerf.evaluation import Evaluation
 from nndl_suite.nerf.frame import Similarity
 from nndl_suite.nerf.pictures import ERROR_SCALE, error_picture
@@ -142,6 +143,6 @@ def _rounded(vector: Float64[np.ndarray, "3"]) -> list[Json]:
 def photo_size(scene: Scene, view: View) -> tuple[int, int]:
     """Width and height of a photo as it lies on the disk, turned as its camera saw it."""
     camera = scene.cameras[view.camera]
-    with Image.open(view.image) as photo:  # the header only
+    with open_photo(view.image) as photo:  # the header only
         short, long = sorted(photo.size)
     return (short, long) if camera.height >= camera.width else (long, short)

@@ -5,7 +5,6 @@ transforms.json, or of the COLMAP model. nerfstudio moves a capture into a frame
 `--orientation-method none --center-method none --auto-scale-poses False`; only then do its paths and ours agree.
 """
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +16,10 @@ from jaxtyping import Float64
 from nndl_suite.errors import DataError
 from nndl_suite.nerf.path import CameraPath
 from nndl_suite.training.files import Json, write_json
+from nndl_suite.training.json_files import load_json
 
+_FARTHEST = 1e9
+_LONGEST_SIDE = 65_535
 _OPENGL = np.array([1.0, -1.0, -1.0])
 
 
@@ -71,8 +73,8 @@ def read_path(file: Path) -> CameraPath:
     if not file.is_file():
         raise DataError(f"there is no camera path {file}; name a .json file, or orbit, interpolate or spiral")
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        content: Any = load_json(file)
+    except (OSError, ValueError) as error:
         raise DataError(f"cannot read the camera path {file}: {error}") from error
     frames = content.get("camera_path") if isinstance(content, dict) else None
     if not isinstance(frames, list) or not frames:
@@ -94,10 +96,11 @@ def _read_pose(frame: object, where: str) -> Float64[np.ndarray, "3 4"]:
     numbers = frame.get("camera_to_world") if isinstance(frame, dict) else None
     try:
         matrix = np.asarray(numbers, dtype=np.float64).reshape(4, 4)
-    except (TypeError, ValueError) as error:
+    except (OverflowError, TypeError, ValueError) as error:
         raise DataError(f"{where} needs camera_to_world with 16 numbers, row by row") from error
-    scale = float(np.cbrt(np.linalg.det(matrix[:3, :3]))) if np.isfinite(matrix).all() else math.nan
-    rotation = matrix[:3, :3] / scale if scale > 0 else np.zeros((3, 3))
+    within = np.abs(matrix).max() < _FARTHEST  # false of NaN too
+    scale = float(np.cbrt(np.linalg.det(matrix[:3, :3]))) if within else math.nan
+    rotation = matrix[:3, :3] / scale if scale > 1e-9 else np.zeros((3, 3))
     if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3):
         raise DataError(f"{where}: camera_to_world is not a rotation and a position")
     return np.column_stack([rotation * _OPENGL, matrix[:3, 3]])
@@ -115,7 +118,11 @@ def _read_angles(frames: list[dict[str, Any]], file: Path) -> Float64[np.ndarray
 
 def _read_size(content: Mapping[str, Any], file: Path) -> tuple[int, int] | None:
     width, height = (_positive(content, key, file) for key in ("render_width", "render_height"))
-    return None if width is None or height is None else (round(width), round(height))
+    if width is None or height is None:
+        return None
+    if not all(1 <= side <= _LONGEST_SIDE for side in (width, height)):
+        raise DataError(f"{file}: render_width and render_height must be 1 to {_LONGEST_SIDE:,}, got {width}, {height}")
+    return round(width), round(height)
 
 
 def _positive(fields: Mapping[str, Any], key: str, where: Path | str) -> float | None:

@@ -26,7 +26,7 @@ def find_photos(folder: Path) -> list[Path]:
     for place in (folder, folder / "images", folder / "input"):
         photos = [file for file in place.glob("*") if is_photo(file)]
         if photos:
-            return sorted(photos, key=lambda file: natural_key(file.name))
+            return sorted(photos, key=lambda file: (natural_key(file.name), file.name))  # 1.jpg beside 01.jpg
     files = [file for file in folder.glob("*") if not file.name.startswith(".")]
     if not files:
         raise CaptureError(f"{folder} is empty; put the photos in it")

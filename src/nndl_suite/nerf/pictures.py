@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, UInt8
 from scipy.ndimage import gaussian_filter
 
-from nndl_suite.report.figures import ERROR_COLOURS
+from nndl_suite.report.colours import ERROR_COLOURS
 
 ERROR_SCALE = 0.25
 """Mean absolute difference of R, G and B, in [0, 1], at which an error picture is brightest."""

@@ -1,18 +1,20 @@
 """COLMAP models, binary or text, of any camera model that COLMAP knows."""
 
-import json
-from pathlib import Path
+import math
+import os
+from collections import Counter
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
 
-from nndl_suite.errors import CaptureError, DataError
+from nndl_suite.errors import CaptureError, DataError, NndlError, RunError
 from nndl_suite.nerf.cameras import Camera
 from nndl_suite.nerf.colmap import ask_colmap
 from nndl_suite.nerf.masks import find_masks
 from nndl_suite.nerf.scene import Points, PoseReport, Scene, View
-from nndl_suite.training.files import Json
+from nndl_suite.training.files import Json, read_json
 
 _PHOTO_FOLDERS = ("images", "input", ".")
 
@@ -40,20 +42,17 @@ def read_colmap(path: Path) -> Scene:
     except CaptureError as error:
         raise CaptureError(f"the COLMAP model in {path} cannot be read ({error})") from error
     told = answer.fields
-    cameras = tuple(
-        Camera(model=item["model"], width=item["width"], height=item["height"], params=tuple(item["params"]))
-        for item in told["cameras"]
-    )
+    cameras = _cameras(told)
     names: list[str] = told["names"]
+    _check_names(told["folder"], names)
     photos = _photo_folder(path, Path(told["folder"]), names)
     poses = _inverse(answer.arrays["camera_from_world"])
-    if not np.isfinite(poses).all():
-        raise DataError(f"the COLMAP model in {told['folder']} has a pose that is not finite")
+    _check_numbers(told, poses, answer.arrays["xyz"])
     masks = find_masks(photos, names)
     views = tuple(
         View(name=name, image=photos / name, camera=camera, world_from_camera=pose, mask=masks.get(name))
         for name, camera, pose in zip(names, told["camera_of"], poses, strict=True)
-        if (photos / name).exists()
+        if os.path.isfile(photos / name)
     )
     points = Points(xyz=answer.arrays["xyz"], rgb=answer.arrays["rgb"])
     return Scene(
@@ -66,6 +65,39 @@ def read_colmap(path: Path) -> Scene:
     )
 
 
+def _cameras(told: Any) -> tuple[Camera, ...]:
+    try:
+        return tuple(
+            Camera(model=item["model"], width=item["width"], height=item["height"], params=tuple(item["params"]))
+            for item in told["cameras"]
+        )
+    except NndlError as error:
+        raise DataError(f"the COLMAP model in {told['folder']} has a camera that cannot be: {error}") from error
+
+
+def _check_names(model: str, names: list[str]) -> None:
+    """Refuse what would be two photos in one, or a file that is no photo of this capture."""
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise DataError(f"the COLMAP model in {model} has the photo {twice[0]} twice")
+    for name in names:
+        place = PurePosixPath(name.replace("\\", "/"))
+        if not place.name or place.is_absolute() or ".." in place.parts or "\0" in name:
+            raise DataError(f"the COLMAP model in {model} has a photo called {name!r}, which leads out of the capture")
+
+
+def _check_numbers(told: Any, poses: Float64[np.ndarray, "n 3 4"], xyz: Float64[np.ndarray, "p 3"]) -> None:
+    model, rotations = f"the COLMAP model in {told['folder']}", poses[:, :, :3]
+    if not np.isfinite(poses).all():
+        raise DataError(f"{model} has a pose that is not finite")
+    if not np.allclose(rotations @ rotations.transpose(0, 2, 1), np.eye(3), atol=1e-3):
+        raise DataError(f"{model} has a pose whose rotation is none")
+    if not np.isfinite(xyz).all():
+        raise DataError(f"{model} has a point that is not finite")
+    if not math.isfinite(told["mean_reprojection_error"] or 0.0):
+        raise DataError(f"{model} has a reprojection error that is not finite")
+
+
 def _inverse(camera_from_world: Float64[np.ndarray, "n 3 4"]) -> Float64[np.ndarray, "n 3 4"]:
     rotation = camera_from_world[:, :, :3].transpose(0, 2, 1)
     return np.concatenate([rotation, -(rotation @ camera_from_world[:, :, 3:])], axis=2)
@@ -75,7 +107,7 @@ def _photo_folder(path: Path, model: Path, names: list[str]) -> Path:
     """Where the photos lie: beside the model or above it, where most of them are found."""
     above = [place for place in (path, *model.parents) if place.is_relative_to(path) or place == path.parent]
     places = [parent / name for parent in above for name in _PHOTO_FOLDERS]
-    found = [sum((place / name).exists() for name in names) for place in places]
+    found = [sum(os.path.isfile(place / name) for name in names) for place in places]
     if not names or max(found) == 0:
         looked = ", ".join(dict.fromkeys(str(place) for place in places))
         raise CaptureError(
@@ -94,12 +126,12 @@ def _report(path: Path, told: Any, views: tuple[View, ...]) -> PoseReport:
     notes: tuple[str, ...] = ()
     if own.exists():
         try:
-            written = json.loads(own.read_text(encoding="utf-8"))
+            written: Any = read_json(own)
             total = int(written["total"])
             missing += [str(name) for name in written["not_registered"]]
             why = {str(name): str(reason) for name, reason in written.get("why", {}).items()}
             notes = tuple(map(str, written.get("notes", [])))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (RunError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{own} is not what estimate_poses writes ({error!r}); estimate the poses again") from error
     return PoseReport(
         registered=len(views),

@@ -10,6 +10,7 @@ from nndl_suite.nerf.masks import find_masks
 from nndl_suite.nerf.photo_files import find_photos
 from nndl_suite.nerf.read_transforms import nearest_rotation
 from nndl_suite.nerf.scene import PoseReport, Scene, View
+from nndl_suite.training.array_files import load_npy
 
 
 def read_llff(folder: Path) -> Scene:
@@ -20,8 +21,8 @@ def read_llff(folder: Path) -> Scene:
     """
     file = folder / "poses_bounds.npy"
     try:
-        rows = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        rows = load_npy(file)
+    except (OSError, ValueError) as error:
         raise DataError(f"cannot read {file}: {error}") from error
     if rows.ndim != 2 or rows.shape[1] != 17 or rows.dtype.kind not in "fiu" or not np.isfinite(rows).all():
         raise DataError(f"{file} must hold [n, 17] finite numbers, got {rows.dtype} {list(rows.shape)}")

@@ -1,7 +1,7 @@
 """`transforms.json` of nerfstudio and instant-ngp, and the Blender scenes' three files."""
 
-import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -12,8 +12,9 @@ from jaxtyping import Float64
 
 from nndl_suite.errors import DataError
 from nndl_suite.nerf.cameras import Camera
-from nndl_suite.nerf.decode import UNREADABLE, open_photo, reason
+from nndl_suite.nerf.decode import PHOTO_SUFFIXES, UNREADABLE, open_photo, reason
 from nndl_suite.nerf.scene import PoseReport, Scene, View
+from nndl_suite.training.json_files import load_json
 
 _OPENGL_TO_OPENCV = np.diag([1.0, -1.0, -1.0])
 _ORTHONORMAL_TOLERANCE = 0.02
@@ -82,8 +83,8 @@ def _scene(root: Path, files: list[Path]) -> Scene:
 
 def _content(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        content: Any = load_json(file)
+    except (OSError, ValueError) as error:
         raise DataError(f"cannot read {file}: {error}") from error
     if not isinstance(content, dict) or not isinstance(content.get("frames"), list) or not content["frames"]:
         raise DataError(f"{file}: expected an object with a list 'frames' of at least one frame")
@@ -92,25 +93,37 @@ def _content(file: Path) -> dict[str, Any]:
 
 def _photo(root: Path, frame: Mapping[str, Any], where: str) -> tuple[str, Path | None]:
     """The photo's name, and its file if there is one; Blender's names come without their ending."""
-    given = frame.get("file_path")
-    if not isinstance(given, str) or not given or "\0" in given:
-        raise DataError(f"{where}: 'file_path' must be the name of a photo, got {given!r}")
-    path = PurePosixPath(given.replace("\\", "/"))
+    path = _place(frame.get("file_path"), f"{where}: 'file_path' must be the name of a photo")
     candidates = [path, *(path.with_name(path.name + suffix) for suffix in _IMPLIED_SUFFIXES)]
     for candidate in candidates:
-        if (root / candidate).is_file():
+        if candidate.suffix.lower() in PHOTO_SUFFIXES and os.path.isfile(root / candidate):
             return str(candidate), root / candidate
     return str(path), None
+
+
+def _place(given: object, rule: str) -> PurePosixPath:
+    """A file's place, seen from the capture.
+
+    It may lie anywhere, as in files that `write_cameras` and others write; what is there is only ever decoded as a
+    picture, and nothing is written where a name leads.
+
+    Raises:
+        DataError: it is no name; `rule` begins the message.
+    """
+    if not isinstance(given, str) or not given or "\0" in given:
+        raise DataError(f"{rule}, got {given!r}")
+    path = PurePosixPath(os.path.normpath(given.replace("\\", "/")))
+    if not path.name or path.name == "..":
+        raise DataError(f"{rule}, got {given!r}")
+    return path
 
 
 def _mask(root: Path, frame: Mapping[str, Any], where: str) -> Path | None:
     given = frame.get("mask_path")
     if given is None:
         return None
-    if not isinstance(given, str) or not given or "\0" in given:
-        raise DataError(f"{where}: 'mask_path' must be the name of a mask, got {given!r}")
-    mask = root / PurePosixPath(given.replace("\\", "/"))
-    if not mask.is_file():
+    mask = root / _place(given, f"{where}: 'mask_path' must be the name of a mask")
+    if not os.path.isfile(mask):
         raise DataError(f"{where}: there is no mask {mask}; put it there, or take 'mask_path' out")
     return mask
 
@@ -138,6 +151,8 @@ def _camera(fields: Mapping[str, Any], image: Path, where: str) -> Camera:
         )
     k1, k2, k3, k4, p1, p2 = (_number(fields, key, where) or 0.0 for key in ("k1", "k2", "k3", "k4", "p1", "p2"))
     model = fields.get("camera_model", "OPENCV")
+    if not isinstance(model, str):
+        raise DataError(f"{where}: 'camera_model' must be a name, got {model!r}")
     if fields.get("is_fisheye") is True or model == "OPENCV_FISHEYE":
         chosen, params = "OPENCV_FISHEYE", (*pinhole, k1, k2, k3, k4)
     elif model == "EQUIRECTANGULAR":
@@ -191,14 +206,14 @@ def _focals(fields: Mapping[str, Any], width: int, height: int, where: str) -> t
         if fields.get("camera_model") == "EQUIRECTANGULAR":
             return 1.0, 1.0  # it has none
         raise DataError(f"{where}: neither 'fl_x' nor 'camera_angle_x' tells the focal length")
-    return (fx or fy or 0.0), (fy or fx or 0.0)
+    return (fy or 0.0) if fx is None else fx, (fx or 0.0) if fy is None else fy
 
 
 def _pose(matrix: Any, where: str) -> Float64[np.ndarray, "3 4"]:
     """world_from_camera from the OpenGL matrix of a frame."""
     try:
         values = np.array(matrix, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    except (OverflowError, TypeError, ValueError) as error:
         raise DataError(f"{where}: 'transform_matrix' must be 4 x 4 numbers") from error
     if values.shape not in {(4, 4), (3, 4)} or not np.isfinite(values).all():
         raise DataError(f"{where}: 'transform_matrix' must be 4 x 4 finite numbers, got shape {values.shape}")
@@ -212,6 +227,8 @@ def nearest_rotation(matrix: Float64[np.ndarray, "3 3"], where: str) -> Float64[
     Raises:
         DataError: it is farther from any rotation than rounding explains.
     """
+    if not np.abs(matrix).max() < 2:  # whose squares would overflow, or that are no numbers
+        raise DataError(f"{where} has no rotation in its first three columns (orthonormal, right-handed)")
     left, _, right = np.linalg.svd(matrix)
     rotation = left @ right
     if np.linalg.det(rotation) < 0 or np.abs(rotation - matrix).max() > _ORTHONORMAL_TOLERANCE:

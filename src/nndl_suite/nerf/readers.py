@@ -3,11 +3,16 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from nndl_suite.errors import CaptureError
+import numpy as np
+
+from nndl_suite.errors import CaptureError, DataError
 from nndl_suite.nerf.read_colmap import model_folders, read_colmap
 from nndl_suite.nerf.read_llff import read_llff
 from nndl_suite.nerf.read_transforms import read_blender, read_transforms
 from nndl_suite.nerf.scene import Scene
+
+_FARTHEST = 1e9
+"""In the capture's units; what is farther is a slip, and loses its last digits even in float64."""
 
 
 def read_scene(path: Path) -> Scene:
@@ -32,6 +37,12 @@ def read_scene(path: Path) -> Scene:
     scene = reader(path)
     if not scene.views:
         raise CaptureError(f"{path} has {scene.poses.total} poses, but not one of their photos is there")
+    for view in scene.views:
+        if not np.abs(view.world_from_camera[:, 3]).max() <= _FARTHEST:
+            raise DataError(
+                f"the camera of {view.name} in {path} stands at {view.world_from_camera[:, 3].tolist()}; coordinates "
+                f"must be numbers within {_FARTHEST:g}"
+            )
     return scene
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from nndl_suite.data.catalog import default_data_root
-from nndl_suite.errors import ConfigError, RunError
+from nndl_suite.errors import CaptureError, ConfigError, RunError
 from nndl_suite.nerf.arrays import PhotoArrays, photo_arrays
 from nndl_suite.nerf.evaluation import Evaluation, evaluate, evenly_spaced
 from nndl_suite.nerf.export import MAX_FACES, Mesh
@@ -42,11 +42,8 @@ from nndl_suite.nerf.request import (
     Choice,
     PosesFrom,
     ReconstructionSettings,
-    capture_files,
-    check_files,
     check_source,
     fingerprint,
-    keep_files,
     settle_budget,
 )
 from nndl_suite.nerf.scene import PoseReport, Scene, hold_out, stacked_poses, usual_view
@@ -60,11 +57,13 @@ from nndl_suite.nerf.surface_files import (
     save_point_cloud,
 )
 from nndl_suite.nerf.trainer import TrainSettings, train_field
+from nndl_suite.nerf.turn import write_turn
 from nndl_suite.nerf.write_cameras import write_colmap_text, write_transforms
 from nndl_suite.training.checkpoints import Checkpoint, State, load_newest
 from nndl_suite.training.environment import Spread
 from nndl_suite.training.fabric import Device, join_fabric
 from nndl_suite.training.files import Json, check_place
+from nndl_suite.training.locks import held, only_writer
 from nndl_suite.training.processes import from_first, one_falls_all_fall
 from nndl_suite.training.runs import RunFolder, open_run, read_run
 from nndl_suite.training.watch import Watcher, ignore
@@ -74,14 +73,15 @@ _POSE_RATE = 1e-3
 _MOST_SCORED_TRAINING = 8
 """Training photos that are scored too, to tell the gap to the held-out ones: a few say it."""
 
-_FRAME_FILE, _FILES_FILE = "frame.json", "capture.json"
+_FRAME_FILE = "frame.json"
 
 
 class ColmapNerfReconstructor:
     """A reconstruction and its run folder.
 
     `fit` finds the poses if nobody has. Besides what every run holds, the folder has COLMAP's work in `poses/`, the
-    held-out photos beside their renderings in `views/`, and cameras and sparse points in `scene.json`.
+    held-out photos beside their renderings in `views/`, a small turn round the object in `turn.jpg`, and cameras and
+    sparse points in `scene.json`.
     """
 
     def __init__(  # noqa: PLR0913 - the public contract
@@ -151,9 +151,15 @@ class ColmapNerfReconstructor:
             CaptureError: the poses came with a capture that is not there any more.
         """
         folder = read_run(run, kind="nerf")
-        asked = cast(dict[str, Any], folder.config()["settings"])
-        settings = {name: value for name, value in asked.items() if name not in {"source", "files", "device"}}
-        scan = cls(asked["source"], out=folder.path, device=device, data_root=data_root, **settings)
+        try:
+            asked = cast(dict[str, Any], folder.config()["settings"])
+            settings = {name: value for name, value in asked.items() if name not in {"source", "files", "device"}}
+            scan = cls(asked["source"], out=folder.path, device=device, data_root=data_root, **settings)
+        except CaptureError as error:
+            raise CaptureError(f"{folder.path}: {error}") from error
+        except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:  # ConfigError is the last
+            file = folder.path / "config.json"
+            raise RunError(f"{file} is no reconstruction's ({error}); train into another --out") from error
         scan._run = folder
         return scan
 
@@ -172,7 +178,8 @@ class ColmapNerfReconstructor:
         if not self._uses_colmap or self._poses_file.exists():
             return self.scene.poses
         settings = SfmSettings(seed=self.settings.seed, video_frames=self.settings.video_frames)
-        estimate_poses(self._source, self.out / "poses", settings=settings, watch=watch)
+        with held(self.out):
+            estimate_poses(self._source, self.out / "poses", settings=settings, watch=watch)
         return self.scene.poses
 
     def fit(
@@ -209,7 +216,7 @@ class ColmapNerfReconstructor:
         started = time.monotonic()
         join_fabric("cpu", "32-true", Spread(devices, nodes))
         run = self._begin(resume=resume)
-        with one_falls_all_fall():
+        with only_writer(run.path), one_falls_all_fall():
             from_first(lambda: self.estimate_poses(resume=True, watch=watch))
             budget = from_first(lambda: settle_budget(run, minutes, steps))
             before_training = time.monotonic() - started
@@ -227,12 +234,15 @@ class ColmapNerfReconstructor:
     def evaluate(self, *, watch: Watcher = ignore) -> Evaluation:
         """Scores on the held-out photos, of the newest checkpoint; `fit` has them at hand.
 
-        Writes `views/` and `result.json`.
+        Writes `views/`, `turn.jpg` and `result.json`.
 
         Raises:
             RunError: nothing has been trained yet.
         """
-        return self._scores or self._score(0.0, watch)
+        if self._scores is not None:
+            return self._scores
+        with held(self.out):
+            return self._score(0.0, watch)
 
     def render_orbit(
         self, path: Path | str, *, frames: int = 120, fps: float = 30, watch: Watcher = ignore
@@ -448,13 +458,9 @@ class ColmapNerfReconstructor:
     def _begin(self, *, resume: bool) -> RunFolder:
         """The run folder, opened once: the steps of one object belong to one run."""
         if self._run is None:
-            files, kept = capture_files(self._source), self.out / _FILES_FILE
-            settings: dict[str, Json] = {**asdict(self.settings), "files": fingerprint(files)}
+            settings: dict[str, Json] = {**asdict(self.settings), "files": fingerprint(self._source)}
             del settings["device"]  # a run may go on elsewhere
-            if resume:
-                from_first(lambda: check_files(kept, files))
             self._run = open_run(self.out, kind="nerf", settings=settings, resume=resume)
-            from_first(lambda: keep_files(kept, files))
         return self._run
 
     def _settle_frame(self, photos: PosedPhotos) -> PosedPhotos:
@@ -541,6 +547,15 @@ class ColmapNerfReconstructor:
             lpips_missing=lpips.reason if isinstance(lpips, NoLpips) else None,
         )
         write_views(self.out / "views", scores.test)
+        write_turn(
+            self.out,
+            field,
+            self.scene,
+            train,
+            field_from_world=self.field_from_world,
+            max_side=self.settings.max_side,
+            watch=watch,
+        )
         fields = result_fields(
             scores,
             checkpoint,

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Float64
 
 from nndl_suite.errors import DamagedFile
-from nndl_suite.nerf.frame import Similarity
+from nndl_suite.nerf.frame import Similarity, check_rotation
 from nndl_suite.nerf.scene import Scene
 from nndl_suite.training.files import Json
 from nndl_suite.training.sealed_json import read_sealed, write_sealed
@@ -51,10 +51,16 @@ def with_refined_poses(scene: Scene, file: Path) -> Scene:
         return scene
     try:
         cameras = cast(list[dict[str, Any]], read_sealed(file)["cameras"])
-        poses = {
-            str(camera["name"]): np.array(camera["world_from_camera"], np.float64).reshape(3, 4) for camera in cameras
-        }
-    except (KeyError, TypeError, ValueError) as error:
+        poses = {str(camera["name"]): _pose(camera["world_from_camera"]) for camera in cameras}
+    except (ArithmeticError, KeyError, TypeError, ValueError) as error:
         raise DamagedFile(f"{file} is damaged ({error!r}); delete it, and evaluating the run makes it anew") from error
     views = [replace(view, world_from_camera=poses.get(view.name, view.world_from_camera)) for view in scene.views]
     return replace(scene, views=tuple(views))
+
+
+def _pose(rows: object) -> Float64[np.ndarray, "3 4"]:
+    pose = np.array(rows, np.float64).reshape(3, 4)
+    check_rotation(pose[:, :3])
+    if not np.isfinite(pose).all():
+        raise ValueError("a camera stands nowhere")
+    return pose

@@ -1,7 +1,6 @@
 """What a reconstruction is asked to do, checked before anything is done."""
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -12,7 +11,6 @@ from nndl_suite.nerf.clip import VIDEO_SUFFIXES, is_video
 from nndl_suite.nerf.photo_files import find_photos
 from nndl_suite.nerf.readers import has_poses
 from nndl_suite.training.fabric import Device, resolve_device
-from nndl_suite.training.files import Json
 from nndl_suite.training.runs import RunFolder
 from nndl_suite.training.sealed_json import read_sealed, write_sealed
 
@@ -21,7 +19,6 @@ Background = Literal["white", "black", "random"]
 Choice = Literal["no", "yes"]
 
 _DEFAULT_MINUTES = 5.0
-_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,9 +41,10 @@ class ReconstructionSettings:
     refine_poses: Choice = "no"
     """Whether training moves its cameras a little to where the field agrees with their photos."""
     device: Device = "auto"
-    """"auto" takes CUDA where the Triton kernels run (Linux, from Ampere on), else the CPU."""
+    """"auto" is the CPU, see `gpu.chosen.choose_device`."""
 
     def __post_init__(self) -> None:
+        self._check_types()
         if self.poses not in get_args(PosesFrom):
             raise unknown_name("poses", self.poses, get_args(PosesFrom))
         if self.background not in get_args(Background):
@@ -62,6 +60,14 @@ class ReconstructionSettings:
         if self.seed < 0:
             raise ConfigError(f"seed must be >= 0, got {self.seed}")
         resolve_device(self.device)
+
+    def _check_types(self) -> None:
+        """A run's settings come back from a file, which may say anything."""
+        whole = {"seed": self.seed, "video_frames": self.video_frames, "max_side": self.max_side}
+        for name, value in whole.items():
+            is_whole = isinstance(cast(object, value), int) and not isinstance(value, bool)
+            if not is_whole and not (name == "max_side" and value is None):
+                raise ConfigError(f"{name} must be a whole number, got {value!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,16 +86,26 @@ def settle_budget(run: RunFolder, minutes: float | None, steps: int | None) -> B
         write_sealed(file, {"minutes": budget.minutes, "steps": budget.steps})
         return budget
     saved = cast(dict[str, Any], read_sealed(file))
-    try:
-        budget = Budget(minutes=saved["minutes"], steps=saved["steps"])
-    except KeyError as error:
-        raise RunError(f"{file} is damaged (no {error}); put back a copy, or choose another --out") from error
+    budget = Budget(minutes=saved.get("minutes"), steps=saved.get("steps"))
+    if not _is_budget(budget):
+        raise RunError(f"{file} is damaged, it states {saved}; train into another --out")
     if (minutes is not None or steps is not None) and Budget(minutes=minutes, steps=steps) != budget:
         raise RunError(
             f"{run.path} was started with minutes={budget.minutes}, steps={budget.steps}; "
             "resume with the same, or choose another --out"
         )
     return budget
+
+
+def _is_budget(budget: Budget) -> bool:
+    """What a file says may be of any type."""
+    minutes, steps = cast(object, budget.minutes), cast(object, budget.steps)
+    stated = [value for value in (minutes, steps) if value is not None]
+    return bool(stated) and type(steps) in (int, type(None)) and all(_above_0(value) for value in stated)
+
+
+def _above_0(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
 
 
 def check_source(source: Path, poses: PosesFrom) -> None:
@@ -106,8 +122,8 @@ def check_source(source: Path, poses: PosesFrom) -> None:
         raise CaptureError(f"{source} is neither a folder nor a video ({', '.join(sorted(VIDEO_SUFFIXES))})")
 
 
-def capture_files(source: Path) -> dict[str, int]:
-    """The names of a capture's files and their sizes in bytes.
+def fingerprint(source: Path) -> str:
+    """Names and sizes of a capture's files: enough to notice that a resumed run has got another one.
 
     Raises:
         CaptureError: the capture is not there any more.
@@ -115,51 +131,5 @@ def capture_files(source: Path) -> dict[str, int]:
     if not source.exists():
         raise CaptureError(f"{source} does not exist any more; put the capture back to go on with its run")
     files = sorted(file for file in source.rglob("*") if file.is_file()) if source.is_dir() else [source]
-    return {str(file.relative_to(source.parent)): file.stat().st_size for file in files}
-
-
-def fingerprint(files: Mapping[str, int]) -> str:
-    """A digest of `capture_files`: enough to notice that a resumed run has got another capture."""
-    listing = "\n".join(f"{name} {size}" for name, size in files.items())
+    listing = "\n".join(f"{file.relative_to(source.parent)} {file.stat().st_size}" for file in files)
     return hashlib.sha256(listing.encode(errors="surrogateescape")).hexdigest()
-
-
-def check_files(kept: Path, files: Mapping[str, int]) -> None:
-    """Refuse another capture than the one that a run was started with, by the names of what changed.
-
-    Args:
-        kept: What `keep_files` wrote; where there is nothing, the run's settings alone tell.
-        files: The capture as it is now.
-
-    Raises:
-        RunError: files were added, taken away or replaced.
-    """
-    if not kept.exists():
-        return
-    before, files = read_sealed(kept), _readable(files)
-    changed = [f"{name} is gone" for name in before if name not in files]
-    changed += [f"{name} is new" for name in files if name not in before]
-    changed += [
-        f"{name} had {before[name]} bytes and has {size}"
-        for name, size in files.items()
-        if before.get(name, size) != size
-    ]
-    if changed:
-        more = f" and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
-        raise RunError(
-            f"the capture of {kept.parent} has changed: {', '.join(changed[:_SHOWN])}{more}; put it back as it was, or "
-            "choose another --out"
-        )
-
-
-def keep_files(kept: Path, files: Mapping[str, int]) -> None:
-    """Write down which files a run's capture has, once."""
-    if not kept.exists():
-        write_sealed(kept, dict[str, Json](_readable(files)))
-
-
-def _readable(files: Mapping[str, int]) -> dict[str, int]:
-    """With names that are no UTF-8 in a form that is."""
-    return {
-        name.encode(errors="surrogateescape").decode(errors="backslashreplace"): size for name, size in files.items()
-    }

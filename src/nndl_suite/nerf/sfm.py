@@ -8,18 +8,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from PIL import Image
-
 from nndl_suite.errors import CaptureError, ConfigError, RunError, unknown_name
 from nndl_suite.nerf.capture import FEWEST_PHOTOS, Prepared, prepare_capture
 from nndl_suite.nerf.colmap import ask_colmap
 from nndl_suite.nerf.colmap_request import SOLVED_MODELS, EstimateRequest, Mapper
+from nndl_suite.nerf.decode import open_photo
 from nndl_suite.nerf.diagnosis import MatchFacts, advice, doubts, reasons
 from nndl_suite.nerf.masks import find_masks
 from nndl_suite.nerf.photo_files import find_photos
 from nndl_suite.nerf.readers import read_scene
 from nndl_suite.nerf.scene import Scene
 from nndl_suite.training.files import Json, read_json, write_json
+from nndl_suite.training.locks import held
 from nndl_suite.training.watch import Watcher, ignore
 
 _FAILURES_TOLD = 12
@@ -93,6 +93,13 @@ def estimate_poses(capture: Path, out: Path, *, settings: SfmSettings | None = N
     """
     settings = settings or SfmSettings()
     wanted = _request(capture, settings)
+    _continues(capture, out, wanted)  # a folder that is not ours gets no lock either
+    _make(out)
+    with held(out):
+        return _estimate(capture, out, wanted, settings, watch)
+
+
+def _estimate(capture: Path, out: Path, wanted: dict[str, Json], settings: SfmSettings, watch: Watcher) -> Scene:
     if not _continues(capture, out, wanted):
         _clear(out)
     if (out / "poses.json").exists():
@@ -165,7 +172,7 @@ def _continues(capture: Path, out: Path, wanted: dict[str, Json]) -> bool:
     there, photos, given = (os.path.realpath(path) for path in (out, out / "images", capture))
     if given in {there, photos}:
         raise RunError(f"{out} holds the capture itself; choose another --out")
-    if not out.exists() or not any(out.iterdir()):
+    if not out.exists() or all(item.name.startswith(".") for item in out.iterdir()):
         return False
     if not (out / "request.json").exists():
         raise RunError(f"{out} is not empty and holds no poses of ours; choose another --out")
@@ -173,16 +180,22 @@ def _continues(capture: Path, out: Path, wanted: dict[str, Json]) -> bool:
     return {key: begun.get(key) for key in wanted} == wanted
 
 
+def _make(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot make {out}: {error.strerror or error}; choose another --out") from error
+
+
 def _clear(out: Path) -> None:
     """An empty folder, but for what is not ours."""
     try:
-        out.mkdir(parents=True, exist_ok=True)
         for name in ("images", "masks", "sparse"):
             shutil.rmtree(out / name, ignore_errors=True)
         for file in (*out.glob("database.db*"), *out.glob("more.db*"), out / "poses.json", out / "request.json"):
             file.unlink(missing_ok=True)
     except OSError as error:
-        raise RunError(f"cannot make {out}: {error.strerror or error}; choose another --out") from error
+        raise RunError(f"cannot clear {out}: {error.strerror or error}; choose another --out") from error
 
 
 def _prepare(capture: Path, out: Path, wanted: dict[str, Json], settings: SfmSettings, watch: Watcher) -> Prepared:
@@ -250,7 +263,7 @@ def _colmap_request(prepared: Prepared, out: Path, settings: SfmSettings) -> Est
 
 
 def _longest_side(photo: Path) -> int:
-    with Image.open(photo) as opened:
+    with open_photo(photo) as opened:
         return max(opened.size)
 
 

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float32, Int64
 from torch import Tensor
 
-from nndl_suite.errors import ConfigError, NndlError
+from nndl_suite.errors import ConfigError
 from nndl_suite.nerf.drawing import draw_pixels, pixel_pools, pixel_targets
 from nndl_suite.nerf.field import CHUNKS, Field, FieldSettings, field_from_state, new_field
 from nndl_suite.nerf.hull import hull_cells
@@ -27,6 +27,7 @@ from nndl_suite.nerf.rendering import check_samples
 from nndl_suite.nerf.sampling import photo_of, pixel_rays, place_samples
 from nndl_suite.nerf.shared_step import Learned, of_all_rays, own_rays
 from nndl_suite.training.checkpoints import State
+from nndl_suite.training.finite import went_astray
 from nndl_suite.training.loop import LoopSettings, run_loop
 from nndl_suite.training.processes import everywhere, world_size
 from nndl_suite.training.runs import RunFolder
@@ -39,6 +40,7 @@ _NO_LIMIT = 10**9
 _HULL_DENSITY = 10.0
 """What the density grid starts with where the silhouettes leave room, times the radius of the field."""
 _RISING_STEPS = 20
+REMEDY = "lower the learning rates"
 RISE, FALL = 0.5, 0.1
 """How fast the density grid follows the samples, upwards and downwards."""
 
@@ -116,7 +118,7 @@ def train_field(photos: PosedPhotos, settings: TrainSettings, run: RunFolder, *,
 
     Raises:
         Interrupted: somebody stopped the run; called again with the same folder it goes on.
-        NndlError: the loss is not finite; the message names the step.
+        TrainingError: the loss or what is learned is not finite; the message names the step and the first such tensor.
     """
     watch(
         Step(stage="compiling", done=0, total=1)
@@ -127,9 +129,15 @@ def train_field(photos: PosedPhotos, settings: TrainSettings, run: RunFolder, *,
     FieldTrainer(photos, small).step(0, 0.0)
     watch(Step(stage="compiling", done=1, total=1))
     trainer = FieldTrainer(photos, settings)
-    loop = LoopSettings(stage="training", total_steps=settings.most_steps, max_seconds=settings.max_seconds)
-    run_loop(trainer, loop, run, watch=watch)
+    run_loop(trainer, loop_of(settings), run, watch=watch)
     return trainer.field
+
+
+def loop_of(settings: TrainSettings) -> LoopSettings:
+    """How long the loop goes on, on whatever device."""
+    return LoopSettings(
+        stage="training", total_steps=settings.most_steps, max_seconds=settings.max_seconds, remedy=REMEDY
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +207,7 @@ class FieldTrainer:
         """Learn from one batch of random pixels of all photos.
 
         Raises:
-            NndlError: the loss is not finite.
+            TrainingError: the loss is not finite; nothing has been learned from it.
         """
         settings, now = self.settings, self.field
         generator = generator_for(settings.seed, "rays", index)
@@ -210,7 +218,8 @@ class FieldTrainer:
         target, background, through = pixel_targets(self.photos, pixels, now.settings.background)
         placed = place_samples(rays, jitter, grid=now.grid, reach=now.settings.reach, uniform=settings.uniform)
         encode(placed.points, now.table, now.layout.cells, now.layout.starts, self._encoding)
-        gain = np.exp(self._log_gain.values)[photo]
+        with np.errstate(over="ignore"):  # the loss is infinite then, and says so
+            gain = np.exp(self._log_gain.values)[photo]
         rules = (now.settings.knee, settings.spread, settings.close, settings.fog)
         shade_and_learn(
             now.weights,
@@ -234,7 +243,7 @@ class FieldTrainer:
         learned = of_all_rays(own, self._part, settings.samples)
         error, distortion = learned.losses.T.mean(axis=0, dtype=np.float64).tolist()
         if not math.isfinite(error):
-            raise everywhere(NndlError(f"training: the loss is {error} at step {index + 1}; lower the learning rates"))
+            raise everywhere(went_astray("training", index + 1, {"loss": error}, self.state(), REMEDY))
         self._descend(learned, photo_of(self.photos, drawn), rate_factor(index, fraction, settings.last_rate), index)
         return {"loss": error, "psnr": -10 * math.log10(max(error, 1e-10)), "distortion": distortion}
 

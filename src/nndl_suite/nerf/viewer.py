@@ -25,6 +25,8 @@ from nndl_suite.training.watch import Watcher, ignore
 
 try:
     import viser  # pyright: ignore[reportMissingImports] - an extra, so type checks also run without it
+
+    from nndl_suite.nerf.gate import gate_for, guarding  # needs websockets, which comes with viser
 except ImportError as error:
     raise ConfigError('the viewer needs viser, which is not installed: pip install "nndl-suite[viewer]"') from error
 
@@ -38,6 +40,7 @@ _SAMPLES = ("16", "32", "48")
 _ORBIT_SECONDS, _ORBIT_FRAMES = 30.0, 240
 _PORTS_TRIED = 50
 _FARTHEST = 160.0  # viser's depth pictures end a little later
+_FARTHEST_CAMERA = 1e4
 
 
 class Viewer:
@@ -50,7 +53,7 @@ class Viewer:
 
         Args:
             scan: A finished run.
-            host: Address to listen on. There is no password: anything but 127.0.0.1 lets others in.
+            host: Address to listen on. Where others can reach it, the page's `address` has a secret in it.
             port: The first free one from here on is taken.
             watch: Told of the loading.
 
@@ -64,9 +67,11 @@ class Viewer:
         self._stood_in: dict[int, viser.CameraFrustumHandle] = {}
         self._closed = threading.Event()
         found = free_port(host, port)
-        with contextlib.redirect_stdout(io.StringIO()):  # its banner: the caller says where the page is
+        self._host, self._gate = host, gate_for(host)
+        # its banner is not shown: the caller says where the page is
+        with contextlib.redirect_stdout(io.StringIO()), guarding(self._gate):
             self._server = viser.ViserServer(host=host, port=found, label="nndl-suite", verbose=False)
-        self._host, self.port = host, self._server.get_port()
+        self.port = self._server.get_port()
         self._live = LiveView(self._render, self._send, Detail(longest=640))
         cameras = scan.field_from_world.apply_pose(arrays.world_from_camera)
         self._set_the_scene(arrays, cameras)
@@ -78,9 +83,14 @@ class Viewer:
 
     @property
     def address(self) -> str:
-        """Where a browser finds the page."""
-        shown = "127.0.0.1" if self._host in {"0.0.0.0", ""} else self._host
-        return f"http://{f'[{shown}]' if ':' in shown else shown}:{self.port}"
+        """Where a browser on this machine finds the page."""
+        shown = "127.0.0.1" if self._host in {"0.0.0.0", ""} else "::1" if self._host == "::" else self._host
+        return f"http://{f'[{shown}]' if ':' in shown else shown}:{self.port}{self._gate.prefix}"
+
+    @property
+    def lets_others_in(self) -> bool:
+        """Whether other machines reach the page; they need the secret in its address."""
+        return self._gate.token is not None
 
     def wait(self) -> None:
         """Serve until `close` or Ctrl-C; an error of the rendering ends it."""
@@ -133,9 +143,8 @@ class Viewer:
         frustum = self._stood_in.get(client.client_id)
         if frustum is not None and np.linalg.norm(camera.position - frustum.position) > _FRUSTUM:
             self._stood_in.pop(client.client_id).visible = True
-        if self._field_shown.value and camera.image_height > 0:
-            pose = pose_of(camera.wxyz, camera.position)
-            look = Look(field_from_camera=pose, fov_rad=camera.fov, aspect=camera.aspect)
+        look = look_of(camera.wxyz, camera.position, camera.fov, (camera.image_height, camera.image_width))
+        if self._field_shown.value and look is not None:
             self._live.look(client.client_id, look)
 
     def _set_the_scene(self, arrays: PhotoArrays, poses: Float64[np.ndarray, "n 3 4"]) -> None:
@@ -207,7 +216,8 @@ class Viewer:
         self._field_shown = gui.add_checkbox("Field, live", initial_value=True)
         photos = gui.add_checkbox("Photos", initial_value=True)
         self._mesh_shown = gui.add_checkbox("Mesh (on its way)", initial_value=False, disabled=True)
-        longest = gui.add_dropdown("Pixels", tuple(map(str, _LONGEST)), initial_value="640")
+        pixels = tuple(map(str, _LONGEST))
+        longest = gui.add_dropdown("Pixels", pixels, initial_value="640")
         samples = gui.add_dropdown("Samples a ray", _SAMPLES, initial_value="32")
         turn = gui.add_button("Orbit / stop")
 
@@ -223,7 +233,8 @@ class Viewer:
             self._photos.visible = photos.value
 
         def refine(_: object) -> None:
-            self._live.set_detail(Detail(longest=int(longest.value), samples=int(samples.value)))
+            if longest.value in pixels and samples.value in _SAMPLES:  # a page may say anything
+                self._live.set_detail(Detail(longest=int(longest.value), samples=int(samples.value)))
 
         photos.on_update(show_photos)
         longest.on_update(refine)
@@ -260,19 +271,16 @@ class Viewer:
         client.camera.fov = fov
 
     def _orbit(self, client: viser.ClientHandle | None) -> None:
-        """Send a page's camera round the object, or stop it; runs on a thread of viser's."""
-        if client is None or self._way is None:
+        """Send a page's camera round the object, or stop it; on a thread of its own, since viser's are few."""
+        way = self._way
+        if client is None or way is None:
             return
         going = self._orbiting.pop(client.client_id, None)
         if going is not None:
             going.set()
             return
         stop = self._orbiting[client.client_id] = threading.Event()
-        frame = 0
-        while not stop.wait(timeout=_ORBIT_SECONDS / _ORBIT_FRAMES):
-            pose = self._way[frame % len(self._way)]
-            _place(client, pose, float(np.linalg.norm(pose[:, 3])))
-            frame += 1
+        threading.Thread(target=_go_round, args=(client, way, stop), daemon=True).start()
 
 
 class _Closed(Exception):
@@ -326,6 +334,27 @@ def wxyz_of(pose: Float64[np.ndarray, "3 4"]) -> Float64[np.ndarray, "4"]:
     """A pose's rotation in viser's order."""
     x, y, z, w = Rotation.from_matrix(pose[:, :3]).as_quat()
     return np.array([w, x, y, z])
+
+
+def look_of(
+    wxyz: Float64[np.ndarray, "4"], position: Float64[np.ndarray, "3"], fov_rad: float, size: tuple[int, int]
+) -> Look | None:
+    """The camera of a page, or None where what the page says is none: it may say anything."""
+    height, width = size
+    numbers = np.array([*wxyz, *position, fov_rad, height, width], np.float64)
+    if not np.isfinite(numbers).all() or not 0 < fov_rad < math.pi or min(size) < 1:
+        return None
+    if not 1e-6 < np.linalg.norm(wxyz) < 1e6 or np.abs(position).max() > _FARTHEST_CAMERA:
+        return None
+    return Look(field_from_camera=pose_of(wxyz, position), fov_rad=fov_rad, aspect=width / height)
+
+
+def _go_round(client: viser.ClientHandle, way: Float64[np.ndarray, "f 3 4"], stop: threading.Event) -> None:
+    frame = 0
+    while not stop.wait(timeout=_ORBIT_SECONDS / _ORBIT_FRAMES):
+        pose = way[frame % len(way)]
+        _place(client, pose, float(np.linalg.norm(pose[:, 3])))
+        frame += 1
 
 
 def _place(client: viser.ClientHandle, pose: Float64[np.ndarray, "3 4"], distance: float) -> None:

@@ -10,21 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-PALETTE = ("#4c8ed9", "#e07b39", "#3fa66b", "#a06cd5")
-"""Legible on white and on black."""
-
-ERROR_COLOURS = "inferno"
-"""matplotlib's map for pictures of errors: perceptually even, from black to light yellow."""
+from nndl_suite.report.colours import PALETTE, css_colour
 
 _INK = "#0a0b0c"  # stands for the page's own text colour until the SVG is written
-_WIDTH, _HEIGHT = 5.0, 2.9  # inches; small, so that a phone shows the letters at their size
+_WIDTH, _HEIGHT = 4.2, 2.6  # inches; small, so that a phone shows the letters at their size
 _SMALL = 9
-
-
-def css_gradient(colours: str) -> str:
-    """The stops of one of matplotlib's maps, for a `linear-gradient` of CSS."""
-    stops = [matplotlib.colormaps[colours](place / 8, bytes=True)[:3] for place in range(9)]
-    return ", ".join(f"rgb({red}, {green}, {blue})" for red, green, blue in stops)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +139,8 @@ def _dots(axes: Axes, labels: Sequence[str], series: Sequence[Differences]) -> N
         axes.plot(one.values, range(len(labels)), linestyle="none", marker="o", color=colour, label=one.label)
     axes.set_yticks(range(len(labels)), list(labels))
     axes.set_ylim(len(labels) - 0.5, -0.5)
+    low, high = axes.get_xlim()
+    axes.set_xlim(max(low, -1.02), min(high, 1.02))  # the t interval of two seeds may go where no share can be
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
     if len(series) > 1:
         axes.legend(
@@ -174,30 +166,6 @@ def fitted_curves(series: Sequence[Fitted], *, x: str, y: str) -> str:
     if len(series) > 1:
         axes.legend(frameon=False, labelcolor=_INK, fontsize=_SMALL)
     return _svg(figure, salt=f"{x}{y}{[one.y for one in series]}")
-
-
-def scatter(places: Sequence[tuple[float, float]], groups: Sequence[int], names: Sequence[str]) -> str:
-    """Points in a plane, coloured by group (at most 20 colours); the axes have no unit."""
-    figure, axes = _canvas(4.2 + 0.2 * -(-len(names) // 3))
-    colours = matplotlib.colormaps["tab20" if len(names) > 10 else "tab10"].colors  # pyright: ignore[reportAttributeAccessIssue]
-    for group, name in enumerate(names):
-        inside = [place for place, of in zip(places, groups, strict=True) if of == group]
-        if inside:
-            axes.scatter(*zip(*inside, strict=True), s=7, color=colours[group % len(colours)], label=name, linewidths=0)
-    axes.axis("off")
-    axes.set_aspect("equal", adjustable="datalim")
-    axes.legend(
-        frameon=False,
-        labelcolor=_INK,
-        fontsize=_SMALL - 2,
-        loc="upper center",
-        bbox_to_anchor=(0.5, 0.0),
-        ncols=3,
-        markerscale=1.6,
-        handletextpad=0.1,
-        columnspacing=0.8,
-    )
-    return _svg(figure, salt=f"{places[:3]}{names[:1]}")
 
 
 def _canvas(height: float) -> tuple[Figure, Axes]:
@@ -230,4 +198,6 @@ def _svg(figure: Figure, *, salt: str) -> str:
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r' id="[A-Za-z0-9.]+_\d+"', "", svg)  # figure_1, axes_1, …: once a page would be right
     svg = svg.replace(_INK, "currentColor").replace("'DejaVu Sans'", "system-ui")
+    for place, colour in enumerate(PALETTE):  # they stand in style attributes, where variables count
+        svg = svg.replace(colour, css_colour(place))
     return svg.replace("<svg ", '<svg aria-hidden="true" ', 1)

@@ -7,11 +7,15 @@ from typing import cast
 from jinja2 import Environment, PackageLoader, StrictUndefined, TemplateError
 
 from nndl_suite.errors import RunError
-from nndl_suite.report import words
-from nndl_suite.report.figures import ERROR_COLOURS, css_gradient
-from nndl_suite.report.sections import data_uri, gather, probe_picture
+from nndl_suite.report import colours, words
+from nndl_suite.report.embed import data_uri
+from nndl_suite.report.sections import Section, gather
+from nndl_suite.report.side_by_side import Finished, Group, side_by_side
 from nndl_suite.report.studies import formula
 from nndl_suite.training.files import write_atomically
+
+_MISFIT = (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What templates and words fail with where a result is not of its kind."""
 
 
 def write_report(runs: Sequence[Path | str], out: Path | str) -> Path:
@@ -29,16 +33,15 @@ def write_report(runs: Sequence[Path | str], out: Path | str) -> Path:
     """
     if not runs:
         raise RunError("a report wants at least one run folder")
-    sections = [gather(Path(run)) for run in runs]
-    probes = [section for section in sections if section.kind == "probe" and section.result is not None]
-    gradient = css_gradient(ERROR_COLOURS)
+    sections = [gather(Path(run), f"run-{place}") for place, run in enumerate(runs, start=1)]
     try:
         page = _environment().get_template("page.html.j2")
-        html = page.render(
-            sections=sections, probes=probes, probe_picture=probe_picture(probes), error_gradient=gradient
-        )
-    except (TemplateError, KeyError, TypeError) as error:
-        raise RunError(f"a result.json lacks something that its kind always has ({error}); run that again") from error
+        html = page.render(sections=sections, groups=_groups(sections), colours=colours)
+    except _MISFIT as error:
+        told = ", ".join(str(Path(section.path) / "result.json") for section in sections)
+        raise RunError(
+            f"{told}: a result.json lacks something that its kind always has ({error}); run that again"
+        ) from error
     out = Path(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -48,9 +51,26 @@ def write_report(runs: Sequence[Path | str], out: Path | str) -> Path:
     return out
 
 
+def _groups(sections: Sequence[Section]) -> list[Group]:
+    """Of each kind that has several finished runs."""
+    kinds = dict.fromkeys(section.kind for section in sections)
+    groups = [
+        side_by_side(
+            kind,
+            [
+                Finished(name=section.name, slug=section.slug, result=section.result, metrics=section.metrics)
+                for section in sections
+                if section.kind == kind and section.result is not None
+            ],
+        )
+        for kind in kinds
+    ]
+    return [group for group in groups if group is not None]
+
+
 def _environment() -> Environment:
     environment = Environment(
-        loader=PackageLoader("nndl_suite.report", ""),
+        loader=PackageLoader("nndl_suite.report", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -18,12 +18,25 @@ _CURVE_POINTS = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """What a colour of a drawing stands for."""
+
+    colour: int
+    """Index into `PALETTE`."""
+    label: str
+    cross: bool = False
+    """A cross instead of a dot."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
     """A drawing, with words for those who do not see it."""
 
     svg: Markup
     alt: str
     caption: str
+    key: tuple[Key, ...] = ()
+    """Of a drawing that has its key beside it, not in it."""
 
 
 def interval_picture(rows: Sequence[Estimate], x: str) -> Picture:
@@ -53,7 +66,7 @@ def curve_picture(
 
 def thinned(metrics: Metrics, name: str) -> tuple[list[float], list[float]]:
     """A logged figure by step, neighbours averaged so that no more than 200 are left."""
-    logged = [record for record in metrics if name in record]
+    logged = [record for record in metrics if isinstance(cast(object, record.get(name)), int | float)]
     size = max(1, -(-len(logged) // _CURVE_POINTS))
     chunks = [logged[start : start + size] for start in range(0, len(logged), size)]
     steps = [fmean(record["step"] for record in chunk) for chunk in chunks]

@@ -10,12 +10,12 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from nndl_suite.errors import RunError
-from nndl_suite.report.figures import PALETTE
+from nndl_suite.report.colours import PALETTE
 from nndl_suite.training.files import Json, read_json
 
 _MAX_POINTS = 6000
 _UNIT = 1000  # coordinates are whole thousandths of the drawing's half width
-_YAW_RAD, _PITCH_RAD = 0.6, 0.45  # where the drawing starts, here and in scene.html.j2
+_YAW_RAD, _PITCH_RAD = 0.6, 0.45  # where the drawing starts, here and in page.js
 _CAMERA = 0.07
 
 
@@ -42,7 +42,7 @@ class SceneView:
         return f"A drawing of {self.caption} Of the cameras {sum(self.test)} are held out."
 
     def drawing(self) -> dict[str, Json]:
-        """What the script in `scene.html.j2` draws: flat lists of whole numbers."""
+        """What the script in `page.js` draws: flat lists of whole numbers."""
         return {
             "yaw": _YAW_RAD,
             "pitch": _PITCH_RAD,
@@ -54,7 +54,6 @@ class SceneView:
             "test": [int(held_out) for held_out in self.test],
             "xyz": _whole(self.xyz),
             "rgb": self.rgb.ravel().tolist(),
-            "colours": [PALETTE[0], PALETTE[1]],
         }
 
     def still(self) -> bytes:
@@ -104,7 +103,7 @@ def read_scene(file: Path) -> SceneView:
         up, centre = _vectors([content["up"]])[0], _vectors([content["center"]])[0]
         if len(xyz) != len(rgb) or not np.linalg.norm(up) > 0:
             raise ValueError("points without colours, or no upward direction")
-    except (KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise RunError(f"{file} does not describe a scene ({error}); evaluate the run again to rewrite it") from error
     to_drawing = _upright(up)  # [3, 3]
     reach = max(float(np.linalg.norm(centres - centre, axis=1).max()), 1e-12)
@@ -142,7 +141,7 @@ def _unit(vectors: Float64[np.ndarray, "n 3"]) -> Float64[np.ndarray, "n 3"]:
 
 
 def _turned(points: Float64[np.ndarray, "n 3"]) -> Float64[np.ndarray, "n 3"]:
-    """Right, up and towards the viewer, at the first view; the same two turns as in `scene.html.j2`."""
+    """Right, up and towards the viewer, at the first view; the same two turns as in `page.js`."""
     x, y, z = points.T
     cos_yaw, sin_yaw, cos_pitch, sin_pitch = np.cos(_YAW_RAD), np.sin(_YAW_RAD), np.cos(_PITCH_RAD), np.sin(_PITCH_RAD)
     right, away = x * cos_yaw - y * sin_yaw, x * sin_yaw + y * cos_yaw

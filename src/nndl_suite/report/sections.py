@@ -1,131 +1,173 @@
 """What the page shows of each run, gathered from its folder."""
 
-import base64
-from collections.abc import Iterable, Sequence
+import shlex
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
 from nndl_suite.errors import RunError
 from nndl_suite.report import words
+from nndl_suite.report.answers import Answer, answer
 from nndl_suite.report.comparison import comparison_pictures
-from nndl_suite.report.figures import Estimate, Line
+from nndl_suite.report.confusion import ConfusionView, read_confusion
+from nndl_suite.report.embedding import Neighbours, map_pictures, read_neighbours
+from nndl_suite.report.figures import Line
 from nndl_suite.report.measure_rows import MeasureRow, measure_rows
-from nndl_suite.report.pictures import (
-    Metrics,
-    Picture,
-    as_interval,
-    as_number,
-    as_object,
-    curve_picture,
-    interval_picture,
-    thinned,
-)
+from nndl_suite.report.pictures import Metrics, Picture, as_object, curve_picture, thinned
+from nndl_suite.report.scene_files import HeldOut, find_video, held_out_photos
 from nndl_suite.report.scene_view import SceneView, read_scene
 from nndl_suite.report.studies import scale_pictures, study_pictures, sweep_pictures
 from nndl_suite.report.tuning import tuning_pictures
+from nndl_suite.report.turning import Turn, read_turn
 from nndl_suite.training.files import Json
-from nndl_suite.training.runs import RunFolder
+from nndl_suite.training.runs import find_run
 
-_SHOWN_PHOTOS = 6
-_LARGEST_VIDEO = 48 * 2**20  # bytes; base64 adds a third, and a browser holds all of it
 _STUDIES = {"study": study_pictures, "scale": scale_pictures, "sweep": sweep_pictures, "tuning": tuning_pictures}
+_TITLES = {
+    "pretrain": "Pretraining",
+    "probe": "What features are worth",
+    "comparison": "CNN or Transformer",
+    "training": "Training",
+    "nerf": "Reconstruction",
+    "tuning": "Tuning",
+    "study": "What features are worth",
+    "scale": "What more images buy",
+    "sweep": "Hyper-parameters",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HeldOut:
-    """A held-out photo, what the field renders from the same place, and where it is off, as data URIs."""
+class SceneParts:
+    """What is shown of a reconstruction beside its scores."""
 
-    name: str
-    psnr: float
-    ssim: float
-    lpips: float | None
-    photo: str
-    render: str
-    error: str | None
-    """None in a run of an earlier version."""
+    held_out: tuple[HeldOut, ...]
+    video: str | None
+    video_missing: str
+    turn: Turn | None
+    scene: SceneView | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
     """One run as the template shows it."""
 
+    slug: str
+    """Its name in links; no two on a page are the same."""
     name: str
     path: str
     kind: str
+    title: str
     result: dict[str, Json] | None
     """None while the run is unfinished."""
+    answer: Answer | None
+    command: str
+    """What began it; empty where Python code did."""
     settings: list[tuple[str, str]]
     versions: list[tuple[str, str]]
     machine: str
+    metrics: Metrics
     pictures: tuple[Picture, ...] = ()
+    maps: tuple[Picture, ...] = ()
+    neighbours: Neighbours | None = None
+    confusions: tuple[ConfusionView, ...] = ()
     measures: tuple[MeasureRow, ...] = ()
-    held_out: tuple[HeldOut, ...] = ()
-    video: str | None = None
-    video_missing: str = ""
-    scene: SceneView | None = None
+    scene_parts: SceneParts | None = None
 
 
-def gather(path: Path) -> Section:
+def gather(path: Path, slug: str) -> Section:
     """A run folder's section.
 
     Raises:
         RunError: the folder holds no run, or a file of it is damaged.
     """
-    run = RunFolder(path)
-    if not (path / "config.json").is_file():
-        raise RunError(f"{path} holds no run (no config.json in it); give the --out folder of a run")
+    run = find_run(path)
     config, result = run.config(), run.result()
     kind = str(result["kind"] if result and "kind" in result else config.get("kind"))
-    section = Section(
-        name=path.resolve().name,
-        path=str(path),
-        kind=kind,
-        result=result,
-        settings=words.flat(as_object(config.get("settings"))),
-        versions=words.flat(as_object(config.get("versions"))),
-        machine=words.brief(config.get("machine")),
-        pictures=_curves_of_log(run.overview()),
-    )
+    metrics = run.overview("val_accuracy", *(name for name, *_ in _LOGGED))
     try:
-        if kind == "comparison":
-            pictures = comparison_pictures(result, path)
-            return replace(section, pictures=pictures, measures=measure_rows(result) if result else ())
-        if kind == "training":
-            return replace(section, pictures=(*_accuracy_over_time(run.overview("val_accuracy")), *section.pictures))
-        if kind == "nerf":
-            return _nerf(section, path)
-        if kind in _STUDIES and result is not None:
-            return replace(section, pictures=_STUDIES[kind](result, path))
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+        section = Section(
+            slug=slug,
+            name=path.resolve().name,
+            path=str(path),
+            kind=kind,
+            title=_TITLES.get(kind, kind.capitalize()),
+            result=result,
+            answer=answer(kind, result) if result else None,
+            command=shlex.join(str(word) for word in cast(list[Json], config.get("command") or [])),
+            settings=words.flat(as_object(config.get("settings"))),
+            versions=words.flat(as_object(config.get("versions"))),
+            machine=words.brief(config.get("machine")),
+            metrics=metrics,
+            pictures=tuple(_curves_of_log(metrics)),
+        )
+        return _with_particulars(section, path)
+    except (ArithmeticError, AttributeError, LookupError, StopIteration, TypeError, ValueError) as error:
         raise RunError(f"{path / 'result.json'} is not what a {kind} run writes ({error!r}); run it again") from error
+
+
+def _with_particulars(section: Section, path: Path) -> Section:
+    """With what its kind alone has."""
+    kind, result = section.kind, section.result
+    if kind == "comparison":
+        pictures = comparison_pictures(result, path)
+        if result is None:
+            return replace(section, pictures=pictures)
+        confusions = tuple(_confusions_of_arms(result, path))
+        return replace(section, pictures=pictures, measures=measure_rows(result), confusions=confusions)
+    if kind == "nerf":
+        return replace(section, scene_parts=_scene_parts(result, path))
+    if kind in _STUDIES and result is not None:
+        return replace(section, pictures=_STUDIES[kind](result, path))
+    if kind == "training":
+        section = replace(section, pictures=(*_accuracy_over_time(section.metrics), *section.pictures))
+    if kind in ("training", "probe", "pretrain") and result is not None:
+        names = _class_names(result)
+        view = read_confusion(section.name, [path], names)
+        return replace(
+            section,
+            maps=tuple(map_pictures(path, names, {})),
+            neighbours=read_neighbours(path),
+            confusions=() if view is None else (view,),
+        )
     return section
 
 
-def probe_picture(probes: Sequence[Section]) -> Picture | None:
-    """All probes' test accuracies with their intervals, in the order given; None where there are none."""
-    rows: list[Estimate] = []
-    for probe in probes:
-        result = probe.result or {}
-        rows.append(
-            Estimate(
-                label=probe.name,
-                mean=as_number(result["test_accuracy"]),
-                ci95=as_interval(result.get("test_accuracy_ci95")),
-            )
-        )
-    return interval_picture(rows, "test accuracy") if rows else None
+def _class_names(result: Mapping[str, Json]) -> list[str]:
+    """Empty for sets without labels, and in results of earlier versions."""
+    return [str(name) for name in cast(list[Json], result.get("class_names") or [])]
 
 
-def _curves_of_log(metrics: Metrics) -> tuple[Picture, ...]:
-    """The training loss, and the training PSNR of a reconstruction, by step."""
-    pictures: list[Picture] = []
-    for name, y in (("loss", "training loss"), ("psnr", "training PSNR (dB)")):
+def _confusions_of_arms(result: Mapping[str, Json], path: Path) -> Iterable[ConfusionView]:
+    for arm in (as_object(arm) for arm in cast(list[Json], result["arms"])):
+        seeds = cast(list[int], arm["seeds"])
+        folders = [path / "arms" / f"{arm['name']}-seed{seed}" for seed in seeds]
+        view = read_confusion(str(arm["name"]), folders, _class_names(result))
+        if view is not None:
+            yield view
+
+
+_LOGGED = (
+    ("loss", "training loss", "Of the batches, as they came.", False),
+    ("psnr", "training PSNR (dB)", "Of the rays of each batch, not of held-out photos.", False),
+    (
+        "knn_accuracy",
+        "neighbours' accuracy",
+        "Of training images by the labels of their neighbours among others: to be watched, not a score.",
+        True,
+    ),
+    ("online_accuracy", "online accuracy", "Of a linear classifier trained beside the backbone, on batches.", True),
+    ("effective_rank", "effective rank", "How many directions the features use; a fall to 1 is a collapse.", False),
+)
+
+
+def _curves_of_log(metrics: Metrics) -> Iterable[Picture]:
+    """What was logged while it learned, by step."""
+    for name, y, caption, percent in _LOGGED:
         steps, values = thinned(metrics, name)
-        if steps:
+        if len(steps) > 1 or (steps and name in ("loss", "psnr")):
             line = Line(label=y, colour=0, x=steps, y=values)
-            pictures.append(curve_picture([line], x="step", y=y, caption=f"{y[0].upper()}{y[1:]}."))
-    return tuple(pictures)
+            yield curve_picture([line], x="step", y=y, caption=f"{y[0].upper()}{y[1:]}. {caption}", percent=percent)
 
 
 def _accuracy_over_time(metrics: Metrics) -> Iterable[Picture]:
@@ -142,58 +184,13 @@ def _accuracy_over_time(metrics: Metrics) -> Iterable[Picture]:
         yield curve_picture([line], x=f"training time ({name})", y="validation accuracy", caption=caption, percent=True)
 
 
-def _nerf(section: Section, path: Path) -> Section:
-    video, scene = path / "orbit.mp4", path / "scene.json"
-    missing = ""
-    if not video.is_file():
-        missing = "No orbit video yet; `nndl-suite nerf render RUN --path orbit --out RUN/orbit.mp4` makes one."
-    elif video.stat().st_size > _LARGEST_VIDEO:
-        missing = f"The orbit video is {video.stat().st_size / 2**20:.0f} MB, too large for a page; see {video}."
-    return replace(
-        section,
-        held_out=tuple(_held_out(section.result, path / "views")) if section.result else (),
-        video=None if missing else data_uri(video, "video/mp4"),
+def _scene_parts(result: dict[str, Json] | None, path: Path) -> SceneParts:
+    video, missing = find_video(path)
+    scene = path / "scene.json"
+    return SceneParts(
+        held_out=tuple(held_out_photos(result, path / "views")) if result else (),
+        video=video,
         video_missing=missing,
+        turn=read_turn(path),
         scene=read_scene(scene) if scene.is_file() else None,
     )
-
-
-def _held_out(result: dict[str, Json], folder: Path) -> Iterable[HeldOut]:
-    """Up to six held-out photos, evenly spaced from the worst to the best PSNR."""
-    test = as_object(result["test"])
-    rows = [as_object(row) for row in cast(list[Json], test["per_image"])]
-    pairs: list[tuple[dict[str, Json], Path, Path]] = []
-    for row in sorted(rows, key=lambda row: as_number(row["psnr"])):
-        name = str(row["name"])
-        for stem in (Path(name).stem, name.replace("/", "_")):
-            photo, render = folder / f"{stem}-photo.jpg", folder / f"{stem}-render.jpg"
-            if photo.is_file() and render.is_file():
-                pairs.append((row, photo, render))
-                break
-    shown = min(_SHOWN_PHOTOS, len(pairs))
-    for place in range(shown):
-        row, photo, render = pairs[place * (len(pairs) - 1) // max(1, shown - 1)]
-        error = photo.with_name(photo.name.removesuffix("photo.jpg") + "error.jpg")
-        lpips = row.get("lpips")
-        yield HeldOut(
-            name=str(row["name"]),
-            psnr=as_number(row["psnr"]),
-            ssim=as_number(row["ssim"]),
-            lpips=None if lpips is None else as_number(lpips),
-            photo=data_uri(photo, "image/jpeg"),
-            render=data_uri(render, "image/jpeg"),
-            error=data_uri(error, "image/jpeg") if error.is_file() else None,
-        )
-
-
-def data_uri(content: Path | bytes, media_type: str) -> str:
-    """A file or bytes as a URI that holds them.
-
-    Raises:
-        RunError: the file cannot be read.
-    """
-    try:
-        raw = content.read_bytes() if isinstance(content, Path) else content
-    except OSError as error:
-        raise RunError(f"cannot read {content}: {error.strerror}") from error
-    return f"data:{media_type};base64,{base64.b64encode(raw).decode()}"

@@ -1,6 +1,6 @@
 """What the page draws of a study, a scale and a sweep, from their `result.json`."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -8,13 +8,12 @@ from typing import cast
 from markupsafe import Markup
 
 from nndl_suite.report import words
-from nndl_suite.report.figures import Differences, Estimate, Fitted, differences, fitted_curves, scatter
+from nndl_suite.report.embedding import map_pictures
+from nndl_suite.report.figures import Differences, Estimate, Fitted, differences, fitted_curves
 from nndl_suite.report.pictures import Picture, as_interval, as_number, as_object, interval_picture
-from nndl_suite.training.files import Json, read_json
+from nndl_suite.training.files import Json
 
 _SHOWN_CLASSES = 20
-_MOST_GROUPS = 20
-"""Colours that an eye can keep apart, more or less."""
 
 Result = Mapping[str, Json]
 
@@ -28,9 +27,9 @@ def study_pictures(result: Result, folder: Path) -> tuple[Picture, ...]:
     gains = _gains_picture(shown, [str(name) for name in cast(list[Json], result["class_names"])])
     if gains is not None:
         pictures.append(gains)
-    if (folder / "embedding.json").is_file():
-        pictures += _maps(read_json(folder / "embedding.json"), result)
-    return tuple(pictures)
+    superclasses = {name: cast(list[int], labels) for name, labels in as_object(result["superclasses"]).items()}
+    names = [str(name) for name in cast(list[Json], result["class_names"])]
+    return (*pictures, *map_pictures(folder, names, superclasses))
 
 
 def _rows_picture(rows: Sequence[dict[str, Json]], protocol: str) -> Picture:
@@ -87,31 +86,6 @@ def _by_group(gain: dict[str, Json], class_names: Sequence[str]) -> dict[str, fl
         return {name: as_number(value) for name, value in groups.items()}
     values = cast(list[Json], gain["per_class"])
     return {name: as_number(value) for name, value in zip(class_names, values, strict=True) if value is not None}
-
-
-def _maps(content: dict[str, Json], result: Result) -> Iterable[Picture]:
-    labels = [int(as_number(label)) for label in cast(list[Json], content["labels"])]
-    names, group_of = _groups(result)
-    for one in (as_object(node) for node in cast(list[Json], content["maps"])):
-        places = [(as_number(x), as_number(y)) for x, y in cast(list[list[Json]], one["xy"])]
-        explained = sum(as_number(share) for share in cast(list[Json], one["explained"]))
-        yield Picture(
-            svg=Markup(scatter(places, [group_of[label] for label in labels], names)),  # noqa: S704 - as above
-            alt=f"{len(places)} test images in the plane of {one['name']}'s features, coloured by class.",
-            caption=f"{one['name']}: {len(places)} test images in the plane of the {content['method']} "
-            f"({words.percent(explained)} of their variance). Nothing was chosen by it.",
-        )
-
-
-def _groups(result: Result) -> tuple[list[str], dict[int, int]]:
-    """Names of what gets a colour of its own, and which of them each label belongs to."""
-    superclasses = {name: cast(list[int], labels) for name, labels in as_object(result["superclasses"]).items()}
-    if superclasses:
-        return list(superclasses), {label: i for i, labels in enumerate(superclasses.values()) for label in labels}
-    classes = [str(name) for name in cast(list[Json], result["class_names"])]
-    if len(classes) <= _MOST_GROUPS:
-        return classes, {label: label for label in range(len(classes))}
-    return [f"all {len(classes)} classes"], dict.fromkeys(range(len(classes)), 0)
 
 
 def scale_pictures(result: Result, _: Path) -> tuple[Picture, ...]:

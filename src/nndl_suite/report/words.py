@@ -20,6 +20,11 @@ def points(difference: float) -> str:
     return f"{100 * difference:+.2f}"
 
 
+def last_name(place: str) -> str:
+    """ "/data/runs/simclr" -> "simclr"; what is no path ("random", "imagenet") stays."""
+    return place.replace("\\", "/").rstrip("/").rpartition("/")[2] or place
+
+
 def count(number: float) -> str:
     """11220132 -> "11,220,132"."""
     return f"{number:,.0f}"

@@ -12,6 +12,8 @@ Features = Tensor | np.ndarray
 Labels = Tensor | np.ndarray
 """[n], whole numbers."""
 
+_SMALLEST, _LARGEST = 1e-15, 1e15
+"""Of the largest feature."""
 _UNFIT = (TypeError, ValueError, RuntimeError)
 """torch's words for an array of strings, of objects, or of ragged rows."""
 
@@ -20,7 +22,7 @@ def as_features(x: Features) -> Float[Tensor, "n d"]:
     """Features as a tensor, float32 or float64, on their own device.
 
     Raises:
-        DataError: they are not finite floating-point numbers of shape [n, d].
+        DataError: they are not finite floating-point numbers of shape [n, d], or float32 cannot hold their squares.
     """
     features = _tensor(x, "features must be floating point of shape [n, d]")
     if features.ndim != 2 or not features.is_floating_point() or not features.numel():
@@ -31,7 +33,25 @@ def as_features(x: Features) -> Float[Tensor, "n d"]:
             f"features must be finite, got NaN or infinity in {broken} of {len(features)} rows; "
             f"look at the backbone or its input"
         )
-    return features if features.dtype == torch.float64 else features.float()
+    if features.dtype == torch.float64:
+        return features
+    features = features.float()
+    check_size(features)
+    return features
+
+
+def check_size(features: Float[Tensor, "n d"]) -> None:
+    """Refuse float32 features whose squares would be infinite or nothing: variances and lengths are made of them.
+
+    Raises:
+        DataError: they are of such a size.
+    """
+    largest = float(features.abs().max())
+    if largest > 0 and not _SMALLEST <= largest <= _LARGEST:
+        raise DataError(
+            f"features must be of a size that float32 can square, {_SMALLEST:g} to {_LARGEST:g}, got {largest:.2g} as "
+            "the largest; scale them, or give them in float64"
+        )
 
 
 def as_labels(y: Labels, rows: int) -> Int64[Tensor, "n"]:

@@ -22,7 +22,7 @@ from nndl_suite.data.image_set import FileImages, ImageSet, ImageStore, Resident
 from nndl_suite.data.mirror import MirroredImages
 from nndl_suite.errors import RunError
 from nndl_suite.representation.features import FeatureSource, extract_features, weight_digests
-from nndl_suite.training.damaged_arrays import DAMAGED_ARRAYS
+from nndl_suite.training.array_files import in_our_words
 from nndl_suite.training.files import write_atomically
 from nndl_suite.training.watch import Step, Watcher, ignore
 
@@ -162,8 +162,9 @@ def _described(source: FeatureSource) -> str:
 
 def _read(file: Path, rows: int, columns: int) -> Float[Tensor, "n d"] | None:
     try:
-        # copy on write: torch wants an array that may be written to, and the file must not be
-        found = np.lib.format.open_memmap(file, mode="c")  # not np.load, which takes a zip too
+        with in_our_words():
+            # copy on write: torch wants an array that may be written to, and the file must not be
+            found = np.lib.format.open_memmap(file, mode="c")  # not np.load, which takes a zip too
         if found.dtype != np.float32 or found.shape != (rows, columns) or not found.flags.c_contiguous:
             return None
         with file.open("rb") as stream:
@@ -171,7 +172,7 @@ def _read(file: Path, rows: int, columns: int) -> Float[Tensor, "n d"] | None:
             if stream.read() != _digest(found):
                 return None
         os.utime(file)  # used now
-    except DAMAGED_ARRAYS:
+    except (OSError, ValueError):
         return None
     return torch.from_numpy(found)
 

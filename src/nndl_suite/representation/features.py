@@ -18,6 +18,7 @@ from nndl_suite.errors import ConfigError, DataError
 from nndl_suite.models.backbones import Backbone, Stem, build_backbone
 from nndl_suite.models.normalisation import IMAGENET, Normalisation, measure_normalisation
 from nndl_suite.models.weights import fitting_stem, imagenet_backbone, load_into, read_header, read_state_dict
+from nndl_suite.representation.arrays import check_size
 from nndl_suite.representation.pretrain_run import PretrainRun
 from nndl_suite.training.seeds import isolated_rng
 from nndl_suite.training.watch import Step, Watcher, ignore
@@ -98,8 +99,13 @@ def _from_file(
     else:
         stem = fitting_stem(weights, stem)
         size = resolution or (images.image_size if stem == "cifar" else min(224, 4 * images.image_size))
-    with isolated_rng(0):
-        network = build_backbone(backbone, stem=stem, image_size=size)
+    try:
+        with isolated_rng(0):
+            network = build_backbone(backbone, stem=stem, image_size=size)
+    except ConfigError as error:
+        if header is None:
+            raise
+        raise DataError(f"{file} describes a network that cannot be: {error}") from error
     load_into(network, weights, source=str(file))
     normalisation = IMAGENET if header is None else header.normalisation
     return FeatureSource(name=name, backbone=network, normalisation=normalisation, resolution=size)
@@ -114,7 +120,7 @@ def extract_features(
     precision of `fabric`; the features are float32.
 
     Raises:
-        DataError: a feature is not finite.
+        DataError: a feature is not finite, or too large or small for arithmetic in float32.
     """
     device = fabric.device
     backbone = source.backbone.to(device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -133,6 +139,7 @@ def extract_features(
             f"features must be finite, got NaN or infinity for {broken} of {len(images)} images of {images.name} from "
             f"{source.name}; the weights are damaged, or need --precision 32-true"
         )
+    check_size(features)
     return features
 
 

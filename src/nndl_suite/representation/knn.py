@@ -63,7 +63,7 @@ class FittedKnn:
 
     def votes(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n k"]:
         """Each class's votes, up to a factor for each row."""
-        similarities, rows = nearest(F.normalize(features, dim=1), self.bank, self.neighbours)
+        similarities, rows = nearest(_unit(features), self.bank, self.neighbours)
         weights = vote_weights(similarities, self.temperature)
         return _counted(weights, self.targets[rows], len(self.classes))
 
@@ -89,10 +89,10 @@ def fit_knn(
         DataError: there are under two classes or ten rows.
     """
     rows = rows_for_choice(labels, seed=seed)
-    bank = F.normalize(features, dim=1)
+    bank = _unit(features)
     kept, targets, everyone = bank[rows.kept], rows.targets[rows.kept], rows.targets
     if mirrored is not None:
-        turned = F.normalize(mirrored, dim=1)
+        turned = _unit(mirrored)
         kept, targets = torch.cat([kept, turned[rows.kept]]), torch.cat([targets, targets])
         everyone = torch.cat([everyone, everyone])
     similarities, found = nearest(
@@ -101,13 +101,18 @@ def fit_knn(
     accuracies = dict(_accuracies(similarities, targets[found], rows))
     neighbours, temperature = max(accuracies, key=accuracies.__getitem__)  # fewest neighbours of equals, then coldest
     return FittedKnn(
-        bank=bank if mirrored is None else torch.cat([bank, F.normalize(mirrored, dim=1)]),
+        bank=bank if mirrored is None else torch.cat([bank, _unit(mirrored)]),
         targets=everyone,
         classes=rows.classes,
         neighbours=neighbours,
         temperature=temperature,
         val_accuracy=accuracies[neighbours, temperature],
     )
+
+
+def _unit(features: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+    """Rows of length 1, however small they were; a row of zeros stays one."""
+    return F.normalize(features, dim=1, eps=torch.finfo(features.dtype).tiny)
 
 
 def nearest(

@@ -1,7 +1,7 @@
 """What pretraining leaves behind."""
 
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from nndl_suite.errors import RunError
 from nndl_suite.training.files import Json
@@ -48,14 +48,28 @@ class PretrainRun:
         try:
             return cls(
                 path=path,
-                checkpoint=path / str(result["checkpoint"]),
+                checkpoint=path / _inside(str(result["checkpoint"])),
                 method=str(result["method"]),
-                epochs=float(str(result["epochs"])),
-                images_per_second=float(str(result["images_per_second"])),
-                final_loss=float(str(result["final_loss"])),
-                effective_rank=float(str(result["effective_rank"])),
+                epochs=_number(result["epochs"]),
+                images_per_second=_number(result["images_per_second"]),
+                final_loss=_number(result["final_loss"]),
+                effective_rank=_number(result["effective_rank"]),
                 warning=None if result.get("warning") is None else str(result["warning"]),
-                seconds=float(str(result["seconds"])),
+                seconds=_number(result["seconds"]),
             )
-        except (KeyError, ValueError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise RunError(f"{path / 'result.json'} is not a pretraining result ({error})") from error
+
+
+def _inside(name: str) -> str:
+    """The name of a file of the run, and not of one elsewhere."""
+    place = PurePath(name)
+    if place.is_absolute() or ".." in place.parts or "\0" in name:
+        raise ValueError(f"checkpoint {name!r} leads out of the run")
+    return name
+
+
+def _number(node: Json) -> float:
+    if isinstance(node, bool) or not isinstance(node, int | float):
+        raise TypeError(f"expected a number, got {node!r}")
+    return float(node)

@@ -1,5 +1,6 @@
 """Learning a backbone from images without their labels."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -15,9 +16,11 @@ from nndl_suite.errors import RunError
 from nndl_suite.models.backbones import build_backbone
 from nndl_suite.models.normalisation import Normalisation, measure_normalisation
 from nndl_suite.models.weights import save_backbone
-from nndl_suite.representation.features import FeatureSource
+from nndl_suite.representation.embedding_map import evenly_spread, write_map_of_features
+from nndl_suite.representation.features import FeatureSource, extract_features
 from nndl_suite.representation.methods import METHODS
 from nndl_suite.representation.methods.method import SSLMethod
+from nndl_suite.representation.neighbours import Described, write_neighbours
 from nndl_suite.representation.online_probe import OnlineProbe
 from nndl_suite.representation.pretrain_config import SPEED_ONLY, PretrainConfig
 from nndl_suite.representation.pretrain_run import PretrainRun
@@ -27,6 +30,7 @@ from nndl_suite.training.checkpoints import State
 from nndl_suite.training.environment import Spread
 from nndl_suite.training.fabric import join_fabric
 from nndl_suite.training.files import Json
+from nndl_suite.training.locks import only_writer
 from nndl_suite.training.loop import LoopResult, LoopSettings, Metrics, run_loop
 from nndl_suite.training.processes import from_first, one_falls_all_fall, own_part
 from nndl_suite.training.runs import RunFolder, open_run
@@ -93,7 +97,7 @@ class SSLPretrainer(PretrainConfig):
         run = open_run(out, kind="pretrain", settings=self._settings(images), resume=resume)
         if (result := from_first(run.result)) is not None:
             return PretrainRun.from_result(run.path, result)
-        with one_falls_all_fall():
+        with only_writer(run.path), one_falls_all_fall():
             return _pretrain(self, images, run, fabric, watch)
 
     def _settings(self, images: ImageSet) -> dict[str, Json]:
@@ -133,6 +137,8 @@ def _pretrain(config: PretrainConfig, images: ImageSet, run: RunFolder, fabric: 
         if last not in quality.looks:
             quality.look(last)
         (run.path / _GOOD_FILE).unlink(missing_ok=True)
+        if not math.isnan(quality.looks[last].spread):
+            _show(quality, config.method, run.path)
         fields = _result_fields(config, images, run, fabric, done, epochs=total / len(batches))
         looked: dict[str, Json] = {
             "effective_rank": round(quality.looks[last].effective_rank, 2),
@@ -157,6 +163,7 @@ def _result_fields(
         "checkpoint": _BACKBONE_FILE,
         "dataset": images.name,
         "images": len(images),
+        "class_names": list(images.class_names) if images.labels is not None else [],
         "precision": str(fabric.strategy.precision.precision),
         "device": fabric.device.type,
     }
@@ -204,6 +211,16 @@ def _after_epoch(config: PretrainConfig, quality: QualityWatch) -> Callable[[int
         return figures
 
     return lambda epoch: from_first(lambda: look(epoch))
+
+
+def _show(quality: QualityWatch, method: str, folder: Path) -> None:
+    """Leave a map of the watched training images and the neighbours of some, for people."""
+    features = extract_features(quality.source, quality.sample, quality.fabric)
+    described = Described(images=quality.sample, features=features)
+    places = evenly_spread(len(features))
+    shown = quality.sample.subset(places)
+    write_map_of_features(folder, {method: features[places]}, shown, of="training images")
+    write_neighbours(folder, described, described)
 
 
 class _Watched:

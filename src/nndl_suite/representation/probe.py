@@ -2,12 +2,12 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Literal, Self, get_args
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
 from lightning_fabric import Fabric
 from torch import Tensor
 
@@ -19,17 +19,20 @@ from nndl_suite.errors import ConfigError, DataError, unknown_name
 from nndl_suite.models.backbones import Stem
 from nndl_suite.representation.arrays import Features, Labels, as_features, as_labels
 from nndl_suite.representation.choice import Fitted
+from nndl_suite.representation.embedding_map import evenly_spread, write_map_of_features
 from nndl_suite.representation.feature_cache import FeatureReader, cache_folder
 from nndl_suite.representation.features import FeatureSource, load_feature_source
 from nndl_suite.representation.finetune import FinetuneSettings, finetune
 from nndl_suite.representation.knn import fit_knn
 from nndl_suite.representation.linear import fit_linear
-from nndl_suite.representation.predictions import Predictions, write_predictions
+from nndl_suite.representation.neighbours import Described, write_neighbours
 from nndl_suite.representation.pretrain_run import PretrainRun
 from nndl_suite.representation.probe_result import ProbeResult
 from nndl_suite.training.fabric import Device, Precision, make_fabric, resolve_device
 from nndl_suite.training.files import Json
 from nndl_suite.training.intervals import wilson_interval
+from nndl_suite.training.locks import only_writer
+from nndl_suite.training.predictions import Predictions, write_predictions
 from nndl_suite.training.runs import RunFolder, open_run
 from nndl_suite.training.watch import Watcher, ignore
 
@@ -134,6 +137,20 @@ class LinearProbe:
         run = open_run(out, kind="probe", settings=self._settings(train), resume=resume)
         if (result := run.result()) is not None:
             return ProbeResult.from_result(run.path, result)
+        with only_writer(run.path):
+            return self._score(dataset, source, train, run, start, data_root, watch)
+
+    def _score(  # noqa: PLR0913 - all that is known by then
+        self,
+        dataset: str,
+        source: FeatureSource,
+        train: ImageSet,
+        run: RunFolder,
+        start: float,
+        data_root: Path | str | None,
+        watch: Watcher,
+    ) -> ProbeResult:
+        """Fit, and read the test split once."""
         fabric = make_fabric(self.device, self.precision)
         reader = FeatureReader(source, fabric, cache_folder(self.cache), watch)
         if self.protocol == "finetune":
@@ -142,8 +159,10 @@ class LinearProbe:
             ready = self._frozen(reader, train, watch)
         test = load_image_set(dataset, "test", data_root=data_root, watch=watch)
         check_classes(train, test)
-        predicted, truth = ready.predict(test), test.required_labels()
+        (predicted, features), truth = ready.answer(test), test.required_labels()
         write_predictions(run.path, Predictions(predicted=predicted.numpy(), labels=truth.numpy()))
+        if features is not None and ready.bank is not None:
+            _show(run.path, source.name, Described(images=test, features=features), ready.bank)
         accuracy = (predicted == truth).double().mean().item()
         result = run.finish(
             "probe",
@@ -163,6 +182,7 @@ class LinearProbe:
                 "stem": source.backbone.stem,
                 "train_images": len(train),
                 "test_images": len(test),
+                "class_names": list(test.class_names),
                 "seconds_features": round(reader.seconds, 3),
                 "features_cached": reader.cached,
                 "notes": list[Json](reader.notes),
@@ -181,10 +201,16 @@ class LinearProbe:
             seed=self.seed,
             watch=watch,
         )
+
+        def answer(images: ImageSet) -> tuple[Int64[Tensor, "n"], Float[Tensor, "n d"]]:
+            features = reader(images)
+            return fitted.predict(features).cpu(), features
+
         return _Ready(
-            predict=lambda images: fitted.predict(reader(images)).cpu(),
+            answer=answer,
             chosen=fitted.chosen,
             val_accuracy=fitted.val_accuracy,
+            bank=Described(images=train, features=found),
         )
 
     def _finetuned(
@@ -193,7 +219,7 @@ class LinearProbe:
         settings = self._finetune_settings()
         tuned = finetune(source, train, settings, run, seed=self.seed, fabric=fabric, watch=watch)
         return _Ready(
-            predict=tuned.training.predict,
+            answer=lambda images: (tuned.training.predict(images), None),
             chosen=settings.stated,
             val_accuracy=tuned.val_accuracy,
             seconds_before=tuned.seconds_before,
@@ -261,13 +287,53 @@ class LinearProbe:
         predicted = self.predict(x)
         return float((predicted == as_labels(y, len(predicted)).cpu().numpy()).mean())
 
+    def get_params(self, deep: bool = True) -> dict[str, object]:  # noqa: FBT001, FBT002 - scikit-learn's signature
+        """The settings by name, as scikit-learn asks for them: its `clone` and searches over settings work."""
+        return {setting.name: getattr(self, setting.name) for setting in fields(self) if setting.init}
+
+    def set_params(self, **settings: object) -> Self:
+        """Change settings by name, and return self; what was fitted before stays until the next `fit`.
+
+        Raises:
+            ConfigError: there is no such setting, or it may not have that value; nothing is changed then.
+        """
+        known = self.get_params()
+        for name in settings:
+            if name not in known:
+                raise unknown_name("setting of a probe", name, known)
+        type(self)(**{**known, **settings})  # pyright: ignore[reportArgumentType] - refuses what is wrong
+        for name, value in settings.items():
+            setattr(self, name, value)
+        return self
+
+    def __sklearn_tags__(self) -> object:
+        """What scikit-learn wants to know before it cuts folds by class; only scikit-learn calls this."""
+        from sklearn.utils import (  # noqa: PLC0415  # pyright: ignore[reportMissingImports]
+            ClassifierTags,
+            Tags,
+            TargetTags,
+        )
+
+        target = TargetTags(required=True)
+        return Tags(estimator_type="classifier", target_tags=target, classifier_tags=ClassifierTags())
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Ready:
     """A classifier of images before its one look at the test split."""
 
-    predict: Callable[[ImageSet], Int64[Tensor, "n"]]
-    """The likeliest label of each image, on the CPU."""
+    answer: Callable[[ImageSet], tuple[Int64[Tensor, "n"], Float[Tensor, "n d"] | None]]
+    """The likeliest label of each image, on the CPU; and the features that told, unless they were fine-tuned."""
     chosen: dict[str, float]
     val_accuracy: float
     seconds_before: float = 0.0
+    bank: Described | None = None
+    """What it was fitted on; None where that was images, not features."""
+
+
+def _show(folder: Path, name: str, test: Described, bank: Described) -> None:
+    """Leave a map of test images and the neighbours of some for people; no score comes from either."""
+    places = evenly_spread(len(test.images))
+    some = test.features[places].cpu()
+    write_map_of_features(folder, {Path(name).name: some}, test.images.subset(places), of="test images")
+    write_neighbours(folder, test, bank)

@@ -16,6 +16,7 @@ from nndl_suite.representation.probe import LinearProbe
 from nndl_suite.representation.scaling_curve import ScalingCurve, fit_scaling_curve
 from nndl_suite.training.files import Json
 from nndl_suite.training.intervals import Interval, share_interval
+from nndl_suite.training.locks import only_writer
 from nndl_suite.training.runs import RunFolder, open_run
 from nndl_suite.training.watch import Watcher, ignore, within
 
@@ -199,6 +200,18 @@ def run_scale(
     images = load_pretraining_set(config.dataset, data_root=data_root, watch=watch)
     plan = _plan(config, images)
     run = open_run(out, kind="scale", settings=_settings(config, plan), resume=resume)
+    with only_writer(run.path):
+        return _scale(config, plan, images, run, data_root, watch)
+
+
+def _scale(  # noqa: PLR0913
+    config: ScaleConfig,
+    plan: ScalePlan,
+    images: ImageSet,
+    run: RunFolder,
+    data_root: Path | str | None,
+    watch: Watcher,
+) -> ScaleResult:
     place = run.path.resolve()  # a probe's settings name the folder that it reads
     points: list[ScalePoint] = []
     spent: dict[str, float] = {}

@@ -11,10 +11,9 @@ from nndl_suite.data.catalog import load_image_set
 from nndl_suite.data.cifar100_superclasses import superclass_indices
 from nndl_suite.data.image_set import ImageSet
 from nndl_suite.errors import TrainingError
-from nndl_suite.representation.class_scores import Confusion, worst_confusions
+from nndl_suite.report.confusion import Confusion, worst_confusions
 from nndl_suite.representation.embedding_map import write_map
 from nndl_suite.representation.features import load_feature_source
-from nndl_suite.representation.predictions import read_predictions
 from nndl_suite.representation.pretrain_config import SPEED_ONLY
 from nndl_suite.representation.pretrain_run import PretrainRun
 from nndl_suite.representation.probe import LinearProbe
@@ -23,6 +22,8 @@ from nndl_suite.representation.study_rows import Row
 from nndl_suite.representation.study_scores import SeedScore, StudyScore, best_row, score_rows
 from nndl_suite.training.fabric import make_fabric
 from nndl_suite.training.files import Json
+from nndl_suite.training.locks import only_writer
+from nndl_suite.training.predictions import read_predictions
 from nndl_suite.training.runs import RunFolder, open_run
 from nndl_suite.training.watch import Watcher, ignore, within
 
@@ -82,6 +83,13 @@ def run_study(
     """
     plan = plan_study(config, data_root=data_root, watch=watch)
     run = open_run(out, kind="study", settings=_settings(config, plan), resume=resume)
+    with only_writer(run.path):
+        return _study(config, plan, run, data_root, watch)
+
+
+def _study(
+    config: StudyConfig, plan: StudyPlan, run: RunFolder, data_root: Path | str | None, watch: Watcher
+) -> StudyResult:
     work = _Work(config, run.path.resolve(), data_root, plan.image_size)  # a probe's settings name the folder it reads
     present = [planned.row for planned in plan.rows if planned.absent is None]
     absent = {planned.row.name: planned.absent for planned in plan.rows if planned.absent is not None}

@@ -7,9 +7,9 @@ from typing import Literal
 import numpy as np
 
 from nndl_suite.representation.class_scores import class_accuracies, group_accuracies
-from nndl_suite.representation.predictions import Predictions
 from nndl_suite.representation.study_rows import Row, RowKind
 from nndl_suite.training.intervals import Interval, share_interval, student_interval, wilson_interval
+from nndl_suite.training.predictions import Predictions
 
 IntervalOf = Literal["student-t over seeds", "wilson over test images", "student-t over paired test images"]
 """What an interval covers: other seeds; or, for one network, other test images."""

@@ -17,6 +17,7 @@ from nndl_suite.representation.probe import LinearProbe, ProbeResult
 from nndl_suite.representation.validation import Validated, validate
 from nndl_suite.training.files import Json
 from nndl_suite.training.intervals import Interval, share_interval
+from nndl_suite.training.locks import only_writer
 from nndl_suite.training.runs import RunFolder, open_run
 from nndl_suite.training.watch import Watcher, ignore, within
 
@@ -237,6 +238,13 @@ def run_sweep(
     """
     plan = plan_sweep(config, data_root=data_root, watch=watch)
     run = open_run(out, kind="sweep", settings=_settings(config, plan), resume=resume)
+    with only_writer(run.path):
+        return _sweep(config, plan, run, data_root, watch)
+
+
+def _sweep(
+    config: SweepConfig, plan: SweepPlan, run: RunFolder, data_root: Path | str | None, watch: Watcher
+) -> SweepResult:
     train = load_image_set(config.downstream, "train", data_root=data_root, watch=watch)
     place_of_runs = run.path.resolve()  # a probe's settings name the folder that it reads
     found: list[list[tuple[PretrainRun, Validated]]] = [[] for _ in plan.rows]

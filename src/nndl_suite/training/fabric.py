@@ -47,7 +47,7 @@ def make_fabric(device: Device = "auto", precision: Precision = "auto") -> Fabri
         )
     if precision not in get_args(Precision):
         raise unknown_name("precision", precision, get_args(Precision))
-    fabric = Fabric(accelerator=chosen.type, devices=1, precision=_resolve_precision(precision, chosen))
+    fabric = Fabric(accelerator=chosen.type, devices=1, precision=resolve_precision(precision, chosen))
     fabric.launch()
     return fabric
 
@@ -90,7 +90,7 @@ def join_fabric(
             find_unused_parameters=find_unused_parameters,
             **cast(dict[str, Any], {_SENDS_BUFFERS: False}),  # they are alike: statistics and queues are of all rows
         ),
-        precision=_resolve_precision(precision, chosen),
+        precision=resolve_precision(precision, chosen),
         plugins=[_cluster()],
     )
     fabric.launch()
@@ -144,9 +144,13 @@ def resolve_device(device: Device) -> torch.device:
     return torch.device("cuda" if device != "cpu" and has_cuda else "cpu")
 
 
-def _resolve_precision(precision: Precision, device: torch.device) -> Literal["32-true", "bf16-mixed"]:
+def resolve_precision(
+    precision: Precision = "auto", device: torch.device | None = None
+) -> Literal["32-true", "bf16-mixed"]:
+    """The precision behind a name, on a device or on the one that "auto" takes."""
     if precision != "auto":
         return precision
+    device = resolve_device("auto") if device is None else device
     native = torch.cuda.is_bf16_supported() if device.type == "cuda" else _cpu_has_bf16()
     return "bf16-mixed" if native else "32-true"
 

@@ -6,35 +6,48 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from nndl_suite.errors import RunError
+from safetensors import SafetensorError
 
-Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+from nndl_suite.errors import RunError
+from nndl_suite.training.json_files import Json, check_finite, load_json
+from nndl_suite.training.parts import new_part, tidy
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, flush it to the disk, then rename it to `path`.
 
+    What a writer of the same file that was killed has left beside it is deleted.
+
     Raises:
         RunError: the disk is full or the folder cannot be written; nothing of the new content is left behind.
     """
-    part: Path | None = None
+    handle, part = -1, None
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=f".part{path.suffix}", dir=path.parent)
-        os.close(handle)
-        part = Path(name)
+        tidy(path)
+        handle, part = new_part(path)
         write(part)
         with part.open("rb+") as file:
             os.fsync(file.fileno())
         part.chmod(0o644)
+        if os.name == "nt":  # where an open file cannot be renamed
+            os.close(handle)
+            handle = -1
         part.replace(path)
         _flush_folder(path.parent)
-    except OSError as error:
-        raise RunError(
-            f"cannot write {path}: {error.strerror or error}; free some space or choose another --out"
-        ) from error
+    except (OSError, SafetensorError) as error:
+        raise RunError(f"cannot write {path}: {_why(error)}; free some space or choose another --out") from error
     finally:
         if part is not None:
             part.unlink(missing_ok=True)
+        if handle >= 0:
+            os.close(handle)
+
+
+def _why(error: Exception) -> str:
+    """The system's reason, without the name of the temporary file."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return str(error).partition(" at path")[0]
 
 
 def _flush_folder(folder: Path) -> None:
@@ -57,15 +70,26 @@ def read_json(path: Path) -> dict[str, Json]:
     """The object in a JSON file.
 
     Raises:
-        RunError: the file is missing, is not JSON, or holds something other than an object.
+        RunError: the file is missing, is not JSON, holds something other than an object, or a NaN or infinity.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        content = load_json(path)
+        check_finite(content)
+    except (OSError, ValueError) as error:
         raise RunError(f"cannot read {path}: {error}") from error
     if not isinstance(content, dict):
         raise RunError(f"{path} holds a JSON {type(content).__name__}, expected an object")
     return content
+
+
+def append_line(file: Path, line: str) -> None:
+    """Append one line. Behind one that was cut short, by a full disk say, it begins anew, and is not lost with it."""
+    with file.open("ab+") as lines:
+        if lines.tell() > 0:
+            lines.seek(-1, os.SEEK_END)
+            if lines.read(1) != b"\n":
+                lines.write(b"\n")
+        lines.write(line.encode() + b"\n")
 
 
 def check_place(file: Path) -> None:

@@ -13,11 +13,12 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from nndl_suite.errors import ConfigError, Interrupted, RunError, TrainingError
+from nndl_suite.errors import ConfigError, Interrupted, RunError
 from nndl_suite.training.agreement import Agreement
 from nndl_suite.training.changes import told_changes
 from nndl_suite.training.checkpoints import Checkpoint, State, save_checkpoint, take_up
-from nndl_suite.training.processes import averaged, everywhere, from_first, is_first
+from nndl_suite.training.finite import broken_tensors, went_astray
+from nndl_suite.training.processes import averaged, everywhere, from_first, is_first, world_size
 from nndl_suite.training.runs import RunFolder
 from nndl_suite.training.stopping import stop_requests
 from nndl_suite.training.watch import Step, Watcher, ignore
@@ -64,6 +65,8 @@ class LoopSettings:
     """Steps between lines of the metrics log; each line waits for the device once."""
     checkpoint_seconds: float = 60.0
     """Training time between checkpoints; the most that a kill can cost."""
+    remedy: str = "lower the learning rate, or use --precision 32-true"
+    """What to do where a loss or a weight is no number any more."""
 
     def __post_init__(self) -> None:
         if self.total_steps < 1:
@@ -106,29 +109,33 @@ def run_loop(
     Raises:
         RunError: no checkpoint of the run is whole, or the newest is of other settings, other data or another version.
         Interrupted: somebody stopped the run; `--resume` goes on from the checkpoint.
-        TrainingError: a logged figure is not finite.
+        TrainingError: a figure or a tensor of the state is not finite. Checkpoints written before stay, and none is
+            written of such a state. On the CPU figures are looked at in each step, elsewhere when a line of the log or
+            a checkpoint is due.
     """
     index, before = _resume(trainable, run)
     asked = run.settings() if is_first() else None
     start = saved_at = told_at = time.monotonic()
     seconds = before
+    metrics: Metrics = {}
     figures: dict[str, float] = {}
     agreement = Agreement()
 
     def save() -> None:
-        newest = Checkpoint(step=index, seconds=seconds, state=trainable.state(), settings=asked)
-        save_checkpoint(run.checkpoints, newest)
+        state = _sound_state(trainable, settings, index)
+        save_checkpoint(run.checkpoints, Checkpoint(step=index, seconds=seconds, state=state, settings=asked))
 
     with stop_requests() as stop:
         while index < settings.total_steps and seconds < (settings.max_seconds or math.inf):
             metrics = trainable.step(index, _fraction(index, seconds, settings))
             index += 1
+            _check(trainable, settings, index, _at_hand(metrics))
             epoch_ends = settings.steps_per_epoch is not None and index % settings.steps_per_epoch == 0
             if epoch_ends or index % settings.log_every == 0 or index == settings.total_steps:
                 figures = averaged(metrics)
                 if epoch_ends and end_of_epoch is not None and settings.steps_per_epoch is not None:
                     figures |= end_of_epoch(index // settings.steps_per_epoch - 1)
-                _check_finite(figures, index, settings.stage)
+                _check(trainable, settings, index, figures)
                 run.log({"step": index, "seconds": round(before + time.monotonic() - start, 3), **figures})
             clock = before + time.monotonic() - start
             if is_first() and index < settings.total_steps and time.monotonic() - told_at >= _TELL_SECONDS:
@@ -137,7 +144,7 @@ def run_loop(
             saves = time.monotonic() - saved_at >= settings.checkpoint_seconds
             stops, saves, seconds = agreement.of(index, stops=stop.is_set(), saves=saves, seconds=clock)
             if stops or saves:
-                _check_finite(averaged(metrics), index, settings.stage)
+                _check(trainable, settings, index, averaged(metrics))
                 from_first(save)
                 saved_at = time.monotonic()
             if stops:
@@ -145,10 +152,24 @@ def run_loop(
                     Interrupted(f"stopped after step {index} of {settings.total_steps}; --resume goes on from there")
                 )
     seconds = agreement.at_the_end(seconds)
+    _check(trainable, settings, index, averaged(metrics))
     from_first(save)
     if is_first():
         watch(Step(stage=settings.stage, done=1, total=1, metrics=figures))
     return LoopResult(steps=index, seconds=seconds)
+
+
+def _check(trainable: Trainable, settings: LoopSettings, index: int, figures: Mapping[str, float]) -> None:
+    if not all(map(math.isfinite, figures.values())):
+        raise everywhere(went_astray(settings.stage, index, figures, trainable.state(), settings.remedy))
+
+
+def _sound_state(trainable: Trainable, settings: LoopSettings, index: int) -> dict[str, State]:
+    """The state, whose tensors are all numbers."""
+    state = trainable.state()
+    if broken_tensors(state):  # the loss of the step that broke them may have been a number still
+        raise went_astray(settings.stage, index, {}, state, settings.remedy)
+    return state
 
 
 def _resume(trainable: Trainable, run: RunFolder) -> tuple[int, float]:
@@ -189,17 +210,15 @@ def _fraction(index: int, seconds: float, settings: LoopSettings) -> float:
     return by_steps if settings.max_seconds is None else max(by_steps, min(1.0, seconds / settings.max_seconds))
 
 
-def _check_finite(figures: Mapping[str, float], index: int, stage: str) -> None:
-    """So no checkpoint holds what a NaN has touched, and the last good one stays."""
-    rate = f" and rate {figures['learning_rate']:.3g}" if "learning_rate" in figures else ""
-    for name, value in figures.items():
-        if not math.isfinite(value):
-            raise everywhere(
-                TrainingError(
-                    f"{stage}: {name} is {value} at step {index}{rate}; "
-                    "lower the learning rate, or use --precision 32-true"
-                )
-            )
+def _at_hand(metrics: Metrics) -> dict[str, float]:
+    """Those figures of a step that can be read without waiting for a device or for other processes."""
+    if world_size() > 1:
+        return {}
+    return {name: float(value) for name, value in metrics.items() if _costs_nothing(value)}
+
+
+def _costs_nothing(value: Tensor | float) -> bool:
+    return not isinstance(value, Tensor) or value.device.type == "cpu"
 
 
 def _progress(index: int, seconds: float, settings: LoopSettings, figures: Mapping[str, float]) -> Step:

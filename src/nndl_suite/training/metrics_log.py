@@ -6,11 +6,9 @@ are found by what only they say, and the newest figure is looked for from the en
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
-
-from nndl_suite.errors import RunError
 
 Record = dict[str, float]
 
@@ -26,28 +24,6 @@ _BLOCK_BYTES = 4 * 2**20
 _LARGEST_LOGGED = 1e100
 _LONGEST_LINE = 2**20
 """No line that was logged is longer; what is longer is no log."""
-
-
-def append(file: Path, record: Mapping[str, float | int | str]) -> None:
-    """Add a line; one that a kill has cut short is ended first, so that it spoils no other.
-
-    Raises:
-        RunError: the disk is full, the folder is gone, or the file is a link.
-    """
-    if file.is_symlink():
-        raise RunError(f"{file} is a link, which is not written through; put the file itself there")
-    line = json.dumps(record).encode() + b"\n"
-    try:
-        with file.open("ab+") as log:
-            if log.tell():
-                log.seek(-1, os.SEEK_END)
-                if log.read(1) != b"\n":
-                    line = b"\n" + line
-            log.write(line)
-    except OSError as error:
-        raise RunError(
-            f"cannot write {file}: {error.strerror or error}; free some space, then go on with --resume"
-        ) from error
 
 
 def read_whole(file: Path) -> list[Record]:

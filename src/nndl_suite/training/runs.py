@@ -11,9 +11,11 @@ from pathlib import Path
 from nndl_suite.errors import RunError
 from nndl_suite.training import metrics_log
 from nndl_suite.training.changes import told_changes
-from nndl_suite.training.files import Json, read_json, write_json
-from nndl_suite.training.processes import from_first, is_first
+from nndl_suite.training.command import command
+from nndl_suite.training.files import Json, append_line, read_json, write_json
+from nndl_suite.training.locks import held
 
+_BEGIN_SECONDS = 10.0
 _PACKAGES = ("nndl-suite", "torch", "torchvision", "timm", "lightly", "numba", "pycolmap")
 
 
@@ -57,9 +59,24 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     def log(self, record: Mapping[str, float | int | str]) -> None:
-        """Append one line to `metrics.jsonl`; of several processes only the first does."""
-        if is_first():
-            metrics_log.append(self.metrics_file, record)
+        """Append one line to `metrics.jsonl`; of several processes only the first does.
+
+        Raises:
+            RunError: the disk is full, or the folder is gone.
+        """
+        from nndl_suite.training.processes import is_first  # noqa: PLC0415 - brings torch, which no reader of runs needs
+
+        if not is_first():
+            return
+        file = self.metrics_file
+        if file.is_symlink():
+            raise RunError(f"{file} is a link, which is not written through; put the file itself there")
+        try:
+            append_line(file, json.dumps(record))
+        except OSError as error:
+            raise RunError(
+                f"cannot write {file}: {error.strerror or error}; free some space, then go on with --resume"
+            ) from error
 
     def metrics(self) -> list[dict[str, float]]:
         """The whole metrics log in step order, see `metrics_log.read_whole`; a long one takes long."""
@@ -95,28 +112,59 @@ def open_run(path: Path | str, *, kind: str, settings: Mapping[str, Json], resum
         RunError: the folder holds a run and `resume` is off, holds another kind of run or other settings, or holds
             other files.
     """
+    from nndl_suite.training.processes import from_first  # noqa: PLC0415 - as in `log`
+
     return from_first(lambda: _open(RunFolder(Path(path)), kind, settings, resume=resume))
 
 
 def _open(run: RunFolder, kind: str, settings: Mapping[str, Json], *, resume: bool) -> RunFolder:
     if run.path.is_file():
         raise RunError(f"{run.path} is a file; --out wants the name of a new folder")
+    if not _is_begun(run):
+        with held(run.path, patience=_BEGIN_SECONDS):  # two commands may begin it at once
+            if not _is_begun(run):
+                _begin(run, kind, settings)
+                return run
+    if not resume:
+        raise RunError(f"{run.path} already holds a run; add --resume to go on with it or choose another --out")
+    _check_same(run, kind, settings)
+    return run
+
+
+def _is_begun(run: RunFolder) -> bool:
+    """Whether the folder holds a run; refuses one that holds other things."""
     if (run.path / "config.json").exists():
-        if not resume:
-            raise RunError(f"{run.path} already holds a run; add --resume to go on with it or choose another --out")
-        _check_same(run, kind, settings)
-        return run
+        return True
     if run.path.exists() and any(not item.name.startswith(".") for item in run.path.iterdir()):
         raise RunError(f"{run.path} is not empty and holds no run (no config.json); choose another --out")
-    try:
-        run.checkpoints.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"cannot make {run.path}: {error.strerror}; choose another --out") from error
+    return False
+
+
+def _begin(run: RunFolder, kind: str, settings: Mapping[str, Json]) -> None:
     write_json(
         run.path / "config.json",
-        {"kind": kind, "settings": dict(settings), "versions": package_versions(), "machine": machine()},
+        {
+            "kind": kind,
+            "settings": dict(settings),
+            "command": list[Json](command()),
+            "versions": package_versions(),
+            "machine": machine(),
+        },
     )
-    return run
+    run.checkpoints.mkdir(exist_ok=True)  # not before: a kill would leave a folder that is no run, and not empty
+
+
+def find_run(path: Path) -> RunFolder:
+    """The run in a folder, of any kind.
+
+    Raises:
+        RunError: there is none; runs in the folder's folders are named.
+    """
+    if (path / "config.json").is_file():
+        return RunFolder(path)
+    inner = sorted(str(config.parent) for config in path.glob("*/config.json"))
+    advice = f"there are runs in it: {', '.join(inner[:3])}{' ...' if inner[3:] else ''}" if inner else ""
+    raise RunError(f"{path} holds no run (no config.json in it); {advice or 'give the --out folder of a run'}")
 
 
 def read_run(path: Path | str, *, kind: str) -> RunFolder:

@@ -189,12 +189,21 @@ def test_a_run_leaves_its_field_behind(tmp_path, photos: PosedPhotos):
 
 
 @interpreted
-def test_no_checkpoint_holds_what_is_no_number(photos: PosedPhotos):
-    trainer = GpuFieldTrainer(photos, OPEN, CPU)
-    trainer.field.weights[0] = torch.nan
-    assert torch.isnan(trainer.step(0, 0.0)["loss"])
-    with pytest.raises(TrainingError, match="lower the learning rates"):
-        trainer.state()
+def test_no_checkpoint_holds_what_is_no_number(photos: PosedPhotos, tmp_path, monkeypatch):
+    run = RunFolder(tmp_path)
+    run.checkpoints.mkdir()
+    rehearse = GpuFieldTrainer.rehearse
+
+    def broken(trainer: GpuFieldTrainer) -> None:
+        rehearse(trainer)
+        trainer.field.weights[0] = torch.nan
+
+    monkeypatch.setattr(GpuFieldTrainer, "rehearse", broken)
+    with pytest.raises(
+        TrainingError, match=r"loss is nan at step 1; NaN or infinity in field.*lower the learning rates"
+    ):
+        train_field_on(CPU, photos, replace(OPEN, steps=2), run)
+    assert load_newest(run.checkpoints) is None
 
 
 def test_a_gpu_is_given_more_at_once():

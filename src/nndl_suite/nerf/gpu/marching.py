@@ -42,8 +42,8 @@ def splat(
 ) -> None:
     """Move the grid's cells under `points` towards `density`, by the part `rise` upwards, `fall` downwards.
 
-    On the CPU samples move their cell one after the other. Here, where all come at once, a cell moves once, towards
-    the largest density that this step found in it, so the result has no order; samples outside the cube move none.
-    Densities are >= 0.
+    On the CPU samples move their cell one after the other. Here all look at the cell as it was: it moves by the sum of
+    their moves where their parts come to less than 1 together, else to the mean of their densities weighted by parts.
+    Where no two samples share a cell, that is the same. Samples outside the cube move none.
     """
     kernels("marching", grid).splat(points, density, grid, rise=rise, fall=fall)

@@ -187,10 +187,12 @@ def splat(
 ) -> None:
     """See `marching.splat`."""
     outside = ((points < 0) | (points > 1)).any(dim=0)
-    largest = torch.full_like(grid, -1)
-    largest.scatter_reduce_(0, _grid_cells(points.T), torch.where(outside, -1, density), "amax")
-    gap = largest - grid
-    grid.add_(torch.where(largest < 0, 0, torch.where(gap > 0, rise, fall) * gap))
+    cells = _grid_cells(points.T)
+    gap = density - grid[cells]
+    part = torch.where(outside, 0, torch.where(gap > 0, rise, fall))
+    parts = torch.zeros_like(grid).index_add_(0, cells, part)
+    moves = torch.zeros_like(grid).index_add_(0, cells, part * gap)
+    grid.add_(moves / parts.clamp(min=1))
 
 
 # the nets

@@ -4,7 +4,6 @@ Nothing in a step waits for the device. With Triton's kernels all but the drawin
 graph, and replayed: what changes from step to step lies in tensors that the graph reads.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import cast
@@ -13,7 +12,6 @@ import torch
 from jaxtyping import Float32, Int64
 from torch import Tensor
 
-from nndl_suite.errors import TrainingError
 from nndl_suite.nerf.drawing import pixel_pools
 from nndl_suite.nerf.field import field_from_state
 from nndl_suite.nerf.gpu.adam import adam_paced
@@ -28,9 +26,9 @@ from nndl_suite.nerf.gpu.refinement import DevicePoseRefinement
 from nndl_suite.nerf.gpu.shading import Rules, shade_and_learn
 from nndl_suite.nerf.photos import PosedPhotos
 from nndl_suite.nerf.refinement import WARMUP_STEPS
-from nndl_suite.nerf.trainer import FALL, RISE, TrainSettings, rate_factor, starting_field
+from nndl_suite.nerf.trainer import FALL, RISE, TrainSettings, loop_of, rate_factor, starting_field
 from nndl_suite.training.checkpoints import State
-from nndl_suite.training.loop import LoopSettings, run_loop
+from nndl_suite.training.loop import run_loop
 from nndl_suite.training.runs import RunFolder
 from nndl_suite.training.seeds import generator_for
 from nndl_suite.training.watch import Step, Watcher, ignore
@@ -56,14 +54,13 @@ def train_field_on(
 
     Raises:
         Interrupted: somebody stopped the run; called again with the same folder it goes on, on whatever device.
-        TrainingError: the loss is not finite; the message names the step.
+        TrainingError: the loss or what is learned is not finite; the message names the step and the first such tensor.
     """
     watch(Step(stage="compiling", done=0, total=1))  # some seconds once a machine, then cached; not part of the time
     trainer = GpuFieldTrainer(photos, settings, device)
     trainer.rehearse()
     watch(Step(stage="compiling", done=1, total=1))
-    loop = LoopSettings(stage="training", total_steps=settings.most_steps, max_seconds=settings.max_seconds)
-    run_loop(trainer, loop, run, watch=watch)
+    run_loop(trainer, loop_of(settings), run, watch=watch)
     return trainer.field
 
 
@@ -210,13 +207,7 @@ class GpuFieldTrainer:
             torch.cuda.synchronize(self.device)
 
     def state(self) -> dict[str, State]:
-        """What `FieldTrainer.state` gives, on the CPU.
-
-        Raises:
-            TrainingError: the last step's loss is not finite; no checkpoint may hold what it has touched.
-        """
-        if not math.isfinite(loss := float(self._figures[0])):
-            raise TrainingError(f"training: the loss is {loss}; lower the learning rates")
+        """What `FieldTrainer.state` gives, on the CPU."""
         refinement = {} if self._refinement is None else {"poses": self._refinement.state()}
         return {
             **refinement,

@@ -172,26 +172,28 @@ def _march_edges(
 
 
 @triton.jit
-def _largest(points, density, largest, n, BLOCK: tl.constexpr):
-    """Densities >= 0 are ordered as their bits are, and integers have an atomic maximum everywhere."""
+def _sum_moves(points, density, grid, parts, moves, n, rise, fall, BLOCK: tl.constexpr):
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     here = at < n
     x = tl.load(points + at, mask=here, other=-1.0)
     y = tl.load(points + n + at, mask=here, other=-1.0)
     z = tl.load(points + 2 * n + at, mask=here, other=-1.0)
     here = (x >= 0.0) & (x <= 1.0) & (y >= 0.0) & (y <= 1.0) & (z >= 0.0) & (z <= 1.0)
-    bits = tl.load(density + at, mask=here, other=0.0).to(tl.int32, bitcast=True)
-    tl.atomic_max(largest + _grid_cell(x, y, z), bits, mask=here, sem="relaxed")
+    cell = _grid_cell(x, y, z)
+    gap = tl.load(density + at, mask=here, other=0.0) - tl.load(grid + cell, mask=here, other=0.0)
+    part = tl.where(gap > 0.0, rise, fall)
+    tl.atomic_add(parts + cell, part, mask=here, sem="relaxed")
+    tl.atomic_add(moves + cell, part * gap, mask=here, sem="relaxed")
 
 
 @triton.jit
-def _move(largest, grid, cells, rise, fall, BLOCK: tl.constexpr):
+def _move(parts, moves, grid, cells, BLOCK: tl.constexpr):
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    bits = tl.load(largest + at, mask=at < cells, other=-1)
-    touched = bits >= 0
+    part = tl.load(parts + at, mask=at < cells, other=0.0)
+    touched = part > 0.0
     old = tl.load(grid + at, mask=touched, other=0.0)
-    gap = bits.to(tl.float32, bitcast=True) - old
-    tl.store(grid + at, old + tl.where(gap > 0.0, rise, fall) * gap, mask=touched)
+    move = tl.load(moves + at, mask=touched, other=0.0)
+    tl.store(grid + at, old + move / tl.maximum(part, 1.0), mask=touched)
 
 
 def march(
@@ -217,6 +219,8 @@ def march(
 def splat(points: Tensor, density: Tensor, grid: Tensor, *, rise: float, fall: float) -> None:
     """See `marching.splat`."""
     n, cells = len(density), len(grid)
-    largest = torch.full_like(grid, -1, dtype=torch.int32)
-    _largest[(triton.cdiv(n, _BLOCK),)](points, density, largest, n, BLOCK=_BLOCK)
-    _move[(triton.cdiv(cells, _CELLS),)](largest, grid, cells, float(rise), float(fall), BLOCK=_CELLS)
+    parts, moves = torch.zeros_like(grid), torch.zeros_like(grid)
+    _sum_moves[(triton.cdiv(n, _BLOCK),)](
+        points, density, grid, parts, moves, n, float(rise), float(fall), BLOCK=_BLOCK
+    )
+    _move[(triton.cdiv(cells, _CELLS),)](parts, moves, grid, cells, BLOCK=_CELLS)

@@ -1,0 +1,45 @@
+"""What the machine lacks is no bug: one sentence says what, and that nothing is lost."""
+
+import errno
+
+import pytest
+import torch
+
+from nndl_suite.cli import app
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError("Unable to allocate 4. GiB"), "not enough memory"),
+        (RuntimeError("[enforce fail] . DefaultCPUAllocator: can't allocate memory"), "not enough memory"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), "not enough memory"),
+        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "), "reads images was killed"),
+        (OSError(errno.ENOSPC, "No space left on device", "/tmp/x"), "cannot write /tmp/x: No space left on device"),
+        (OSError(errno.EROFS, "Read-only file system"), "cannot write: Read-only file system"),
+    ],
+)
+def test_a_sentence_says_what_is_lacking(error, said, monkeypatch, capsys):
+    def fails(_words):
+        raise error
+
+    monkeypatch.setattr(app, "app", fails)
+    monkeypatch.setattr("sys.argv", ["nndl-suite", "report"])
+    with pytest.raises(SystemExit) as ended:
+        app.main()
+    assert ended.value.code == 1
+    told = " ".join(capsys.readouterr().err.split())
+    assert said in told
+    assert "goes on with --resume" in told
+    assert "bug" not in told
+
+
+def test_anything_else_is_a_bug(monkeypatch, capsys):
+    def fails(_words):
+        raise OSError(errno.ENOENT, "No such file", "/tmp/x")
+
+    monkeypatch.setattr(app, "app", fails)
+    monkeypatch.setattr("sys.argv", ["nndl-suite", "report"])
+    with pytest.raises(SystemExit):
+        app.main()
+    assert "this is a bug" in " ".join(capsys.readouterr().err.split())

@@ -1,0 +1,55 @@
+"""A DataLoader's worker that is killed is one sentence."""
+
+import gc
+import os
+import signal
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from nndl_suite.data.batches import Batches, in_order
+from nndl_suite.data.image_set import FileImages, file_set
+from nndl_suite.errors import DataError
+
+pytestmark = [
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="workers are forked on Linux"),
+    # a kill in the middle of handing a tensor over leaves torch's own socket open
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+class Deadly(FileImages):
+    def read(self, indices):
+        if 13 in indices.tolist():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().read(indices)
+
+
+@pytest.fixture(autouse=True)
+def swept():
+    """What a test leaves open is found in it, not in a later one."""
+    yield
+    gc.collect()
+
+
+@pytest.fixture
+def images(tmp_path):
+    files = []
+    for row in range(24):
+        files.append(tmp_path / f"{row:02d}.png")
+        Image.fromarray(np.full((8, 8, 3), row, np.uint8)).save(files[-1])
+    return file_set("photos", Deadly(tuple(files), 8), torch.zeros(24, dtype=torch.int64), ["all"])
+
+
+def test_while_training(images):
+    batches = Batches(images, batch_size=4, seed=0, device="cpu", workers=1)
+    with pytest.raises(DataError, match=r"was killed.*memory.*--resume.*DataLoader worker"):
+        [batches.at(step) for step in range(len(batches))]
+
+
+def test_while_scoring(images):
+    with pytest.raises(DataError, match=r"was killed.*memory.*--resume"):
+        list(in_order(images, batch_size=4, workers=1))
