@@ -27,13 +27,13 @@ def test_a_kept_frame_comes_back_or_is_refused(tmp_path):
 
     assert same(read_frame(file))
     refused = []
-    for place in range(len(content)):
+    for place in range(0, len(content), 3):
         file.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
         try:
             assert same(read_frame(file)), place
         except RunError as error:
             refused.append(str(error))
-    assert len(refused) > 0.6 * len(content)
+    assert len(refused) > 0.6 * len(content) / 3
     assert all("frame.json" in told for told in refused)
     for keep in range(0, len(content) - 2, 5):
         file.write_bytes(content[:keep])

@@ -44,13 +44,13 @@ def test_refined_poses_come_back_or_are_refused(tmp_path: Path):
             np.testing.assert_array_equal(view.world_from_camera, pose)
 
     check()
-    for place in range(len(content)):
+    for place in range(0, len(content), 3):
         file.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
         try:
             check()
         except RunError as error:
             refused.append(str(error))
-    assert len(refused) > 0.5 * len(content)
+    assert len(refused) > 0.5 * len(content) / 3
     assert all("poses_refined.json" in told for told in refused)
     for spoilt in ("{}", '{"cameras": [{"name": "0"}]}', '{"cameras": [{"name": "0", "world_from_camera": [1]}]}'):
         file.write_text(spoilt)

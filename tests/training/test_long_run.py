@@ -14,7 +14,7 @@ import torch
 from nndl_suite.training.loop import LoopSettings, run_loop
 from nndl_suite.training.runs import open_run
 
-WARM, LONG = 100, 600
+WARM, LONG = 100, 400
 
 
 class Watched:
@@ -65,6 +65,12 @@ def watched(folder, leaks=()):
 
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="counts open files in /proc")
+
+
+@pytest.fixture(autouse=True)
+def unflushed(monkeypatch):
+    """Nobody cuts the power here, and a flush of each checkpoint would take most of the time."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
 def test_nothing_grows_over_the_steps(tmp_path):
