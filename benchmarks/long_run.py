@@ -46,7 +46,7 @@ from nndl_suite.nerf.trainer import TrainSettings, train_field
 from nndl_suite.training import loop
 from nndl_suite.training.checkpoints import Checkpoint, State, load_checkpoint, save_checkpoint
 from nndl_suite.training.checksums import checksum
-from nndl_suite.training.files import Json, write_json
+from nndl_suite.training.files import Json
 from nndl_suite.training.loop import LoopSettings, run_loop
 from nndl_suite.training.runs import RunFolder, open_run
 from nndl_suite.training.watch import Step
@@ -197,7 +197,7 @@ def _sampling(samples: Samples, stage: str, total: int) -> Callable[[Step], None
 
 
 def write_log(folder: Path, lines: int) -> RunFolder:
-    """A finished training's folder with a log of so many lines."""
+    """The folder of a training at work with a log of so many lines."""
     run = open_run(folder, kind="training", settings={"dataset": "made", "seed": 0}, resume=False)
     rng = np.random.default_rng(0)
     with run.metrics_file.open("w", encoding="utf-8") as log:
@@ -210,7 +210,6 @@ def write_log(folder: Path, lines: int) -> RunFolder:
             epoch = (first + EPOCH - 1) // EPOCH
             block[-1] = block[-1][:-2] + f', "epoch": {epoch}, "val_accuracy": {1 - 1 / (epoch + 1)}}}\n'
             log.writelines(block)
-    write_json(run.path / "result.json", {"kind": "training", "seconds": 1.0, "seed": 0})
     return run
 
 

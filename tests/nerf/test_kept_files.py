@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.spatial.transform import Rotation
 
 from nndl_suite.errors import CaptureError, NndlError, RunError
 from nndl_suite.nerf.cameras import Camera
@@ -35,7 +36,8 @@ def scene_of(count: int) -> Scene:
 
 def test_refined_poses_come_back_or_are_refused(tmp_path: Path):
     scene, file = scene_of(2), tmp_path / "poses_refined.json"
-    moved = np.random.default_rng(0).normal(size=(2, 3, 4)).astype(np.float32)
+    turned = Rotation.from_rotvec([[0.3, -0.2, 0.1], [1.0, 2.0, -0.5]]).as_matrix()
+    moved = np.concatenate([turned, [[[1.5], [-2.25], [0.1]], [[3e-3], [7.0], [-0.7]]]], axis=2).astype(np.float32)
     write_refined_poses(file, scene, (0, 1), moved, STAY)
     content, refused = file.read_bytes(), list[str]()
 
