@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from nndl_suite.cli import app
+from nndl_suite.cli.screen import say_error
 
 
 @pytest.mark.parametrize(
@@ -32,6 +33,15 @@ def test_a_sentence_says_what_is_lacking(error, said, monkeypatch, capsys):
     assert said in told
     assert "goes on with --resume" in told
     assert "bug" not in told
+
+
+def test_it_is_said_even_without_memory_for_colours(monkeypatch, capsys):
+    def fails(*_words, **_options):
+        raise MemoryError
+
+    monkeypatch.setattr("nndl_suite.cli.screen.Console.print", fails)
+    say_error("not enough memory")
+    assert capsys.readouterr().err == "error: not enough memory\n"
 
 
 def test_anything_else_is_a_bug(monkeypatch, capsys):

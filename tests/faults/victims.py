@@ -126,7 +126,7 @@ def commands(material: Material, server: Any = None) -> dict[str, Command]:
         Command(
             "nerf export",
             lambda out: [
-                *("nerf", "export", material.field, "--resolution", 24, *ON_CPU, "--out", out.with_suffix(".ply")),
+                *("nerf", "export", material.field, "--what", "cloud", *ON_CPU, "--out", out.with_suffix(".ply")),
             ],
             again=(),
         ),

@@ -30,7 +30,7 @@ from nndl_suite.errors import Interrupted, NndlError
 from nndl_suite.training.command import begun_by
 from nndl_suite.training.environment import is_told_first
 
-_NO_MEMORY = ("can't allocate memory", "Cannot allocate memory", "CUDA out of memory")
+_NO_MEMORY = ("can't allocate memory", "Cannot allocate memory", "CUDA out of memory", "can't start new thread")
 _NO_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 app = typer.Typer(

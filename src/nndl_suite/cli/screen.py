@@ -30,7 +30,10 @@ def say(text: str) -> None:
 
 def say_error(text: str) -> None:
     """One failure, on stderr."""
-    Console(stderr=True, highlight=False).print(f"[bold red]error:[/] {escape(text)}", soft_wrap=True)
+    try:
+        Console(stderr=True, highlight=False).print(f"[bold red]error:[/] {escape(text)}", soft_wrap=True)
+    except MemoryError:  # Rich imports as it goes, and there may be no room for it
+        sys.stderr.write(f"error: {text}\n")
 
 
 def say_warnings() -> None:
