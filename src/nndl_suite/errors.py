@@ -35,6 +35,14 @@ class ProcessLost(NndlError):
     """Of several processes that train together, one has ended before its time."""
 
 
+class DamagedFile(RunError):
+    """A file of a run is cut off, has bits changed, or is none of this package's."""
+
+
+class NndlWarning(UserWarning):
+    """Something is wrong and has been made up for; a person should know of it."""
+
+
 class Interrupted(NndlError):
     """Somebody stopped the run between two steps; what it had done is in its checkpoint."""
 

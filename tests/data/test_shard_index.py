@@ -104,6 +104,17 @@ def test_a_damaged_or_foreign_index_is_passed_over(tmp_path, monkeypatch):
     assert shard_index(shard) == "walked"
 
 
+def test_no_changed_bit_and_no_cut_of_an_index_is_taken_for_a_place(tmp_path):
+    shard = tmp_path / "a.tar"
+    write_tar(shard, ["ant", None, 7])
+    whole = columns(write_index(shard))
+    content = index_file(shard).read_bytes()
+    flipped = (content[:i] + bytes([content[i] ^ 1 << i % 8]) + content[i + 1 :] for i in range(0, len(content), 7))
+    for damaged in [*flipped, *(content[:keep] for keep in range(0, len(content), 101))]:
+        index_file(shard).write_bytes(damaged)
+        assert columns(shard_index(shard)) == whole  # as kept, or walked again
+
+
 def test_the_flipped_bit_would_be_seen_without_the_checksum(tmp_path, no_walk):
     """That the test above reaches the labels: the whole file is taken, with no walk."""
     shard = tmp_path / "a.tar"

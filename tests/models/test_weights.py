@@ -52,6 +52,31 @@ def test_a_saved_backbone_describes_itself_and_torchvision_reads_it(tmp_path):
     )
 
 
+def test_no_changed_bit_is_taken_for_a_weight(tmp_path):
+    file, backbone = tmp_path / "b.safetensors", build_backbone("resnet18-slim", image_size=32)
+    save_backbone(file, backbone, image_size=32, normalisation=IMAGENET)
+    content, whole, header = file.read_bytes(), read_state_dict(file), read_header(file)
+    length = 8 + int.from_bytes(content[:8], "little")
+    bits = [*range(8), *range(8, length, 89), *range(length, len(content), len(content) // 60), len(content) - 1]
+    start, end = content.index(b'"__metadata__'), content.index(b"}", content.index(b'"__metadata__'))
+    refused = []
+    for place in [*bits, *range(start, end, 3)]:
+        file.write_bytes(content[:place] + bytes([content[place] ^ 1 << place % 8]) + content[place + 1 :])
+        try:
+            told, found = read_header(file), read_state_dict(file)
+        except DataError as error:
+            refused.append(str(error))
+            continue
+        assert (told, set(found)) == (header, set(whole))  # a changed blank, or the checksum's own key
+        assert all(torch.equal(found[name], tensor) for name, tensor in whole.items())
+    assert len(refused) > 0.9 * len(bits)
+    assert all(str(file) in told for told in refused)
+    for keep in (0, 7, length - 1, length, len(content) - 1):
+        file.write_bytes(content[:keep])
+        with pytest.raises(DataError, match=r"b\.safetensors"):
+            read_state_dict(file)
+
+
 @pytest.mark.parametrize(
     ("make", "told"),
     [

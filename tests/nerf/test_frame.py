@@ -1,5 +1,6 @@
 """The field's frame: a similarity and what it promises about up, origin and scale."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +8,40 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nndl_suite.errors import CaptureError
+from nndl_suite.errors import CaptureError, RunError
 from nndl_suite.nerf.cameras import Camera
-from nndl_suite.nerf.frame import Similarity, field_frame
+from nndl_suite.nerf.frame import FieldFrame, Similarity, field_frame, read_frame, write_frame
 from nndl_suite.nerf.scene import Points, PoseReport, Scene, View
+
+
+def test_a_kept_frame_comes_back_or_is_refused(tmp_path):
+    there = Similarity(scale=1.7, rotation=np.eye(3)[[1, 2, 0]], translation=np.array([0.1, -2.0, 3e-9]))
+    file = tmp_path / "frame.json"
+    write_frame(file, FieldFrame(field_from_world=there, bound=0.5))
+    content = file.read_bytes()
+
+    def same(found: FieldFrame) -> bool:
+        kept = found.field_from_world
+        pairs = ((kept.rotation, there.rotation), (kept.translation, there.translation), (kept.scale, there.scale))
+        return found.bound == 0.5 and all(np.array_equal(a, b) for a, b in pairs)
+
+    assert same(read_frame(file))
+    refused = []
+    for place in range(0, len(content), 3):
+        file.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        try:
+            assert same(read_frame(file)), place
+        except RunError as error:
+            refused.append(str(error))
+    assert len(refused) > 0.6 * len(content) / 3
+    assert all("frame.json" in told for told in refused)
+    for keep in range(0, len(content) - 2, 5):
+        file.write_bytes(content[:keep])
+        with pytest.raises(RunError, match=r"frame\.json"):
+            read_frame(file)
+    earlier = {key: value for key, value in json.loads(content).items() if key != "checksum"}
+    file.write_text(json.dumps(earlier))
+    assert same(read_frame(file))
 
 
 def random_rotation(rng: np.random.Generator) -> np.ndarray:

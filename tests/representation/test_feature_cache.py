@@ -137,6 +137,23 @@ def test_a_damaged_or_foreign_file_is_made_anew(source, images, fabric, tmp_path
     assert find_features(source, images, fabric, cache=tmp_path).cached
 
 
+def test_no_changed_bit_is_taken_for_a_feature(source, images, fabric, tmp_path, monkeypatch):
+    fresh = find_features(source, images, fabric, cache=tmp_path).features.clone()
+    (file,) = tmp_path.iterdir()
+    content = file.read_bytes()
+    monkeypatch.setattr(feature_cache, "extract_features", lambda *_, **__: fresh)
+    monkeypatch.setattr(feature_cache, "_keep", lambda *_: "")
+    found = []
+    for place in [*range(128), *range(128, len(content), 97), *range(len(content) - 16, len(content))]:
+        file.write_bytes(content[:place] + bytes([content[place] ^ 1 << place % 8]) + content[place + 1 :])
+        found.append(find_features(source, images, fabric, cache=tmp_path))
+        assert torch.equal(found[-1].features, fresh), place
+    for keep in range(0, len(content), 97):
+        file.write_bytes(content[:keep])
+        assert not find_features(source, images, fabric, cache=tmp_path).cached
+    assert not any(one.cached for one in found[128:])  # in the first bytes blanks may change
+
+
 def test_a_full_disk_costs_the_cache_only_and_is_told(source, images, fabric, tmp_path, monkeypatch):
     def full(*_args, **_kwargs):
         raise OSError(28, "No space left on device")

@@ -7,8 +7,9 @@ import textwrap
 import pytest
 import torch
 
-from nndl_suite.errors import ConfigError, Interrupted, NndlError, RunError
+from nndl_suite.errors import ConfigError, Interrupted, NndlError, NndlWarning, RunError
 from nndl_suite.training.checkpoints import equal_states, load_newest
+from nndl_suite.training.files import write_json
 from nndl_suite.training.loop import LoopSettings, run_loop
 from nndl_suite.training.runs import open_run
 from nndl_suite.training.seeds import derived_seed, generator_for, isolated_rng
@@ -65,6 +66,7 @@ KILLED = """
 import sys, os, signal
 sys.path.insert(0, {folder!r})
 from test_loop import Walk, new_run, settings
+from nndl_suite.training.files import write_json
 from nndl_suite.training.loop import run_loop
 class Killed(Walk):
     def step(self, index, fraction):
@@ -85,6 +87,53 @@ def test_kill_9_costs_nothing_but_time(tmp_path):
     assert load_newest(killed.checkpoints).step == 31
     run_loop(Walk(), settings(50), killed)
     assert equal_states(load_newest(killed.checkpoints).state, load_newest(undisturbed.checkpoints).state)
+
+
+def test_a_run_whose_newest_checkpoint_is_damaged_goes_on_from_the_one_before(tmp_path):
+    undisturbed, run = Walk(), new_run(tmp_path / "a")
+    run_loop(undisturbed, settings(40), new_run(tmp_path / "b"))
+    run_loop(Walk(), settings(20), run)
+    run_loop(Walk(), settings(30), run)
+    newest = run.checkpoints / "step-000000030.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-1])
+    again = Walk()
+    with pytest.warns(NndlWarning, match="step-000000030.safetensors is damaged"):
+        run_loop(again, settings(40), run)
+    assert len(again.fractions) == 20
+    assert torch.equal(again.place, undisturbed.place)
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"seed": 1}, "seed=0 there, 1 now"),
+        ({"fingerprint": "cd"}, "the images have changed"),
+        ({"fingerprints": ["x", "y", "z"]}, "the training images have changed, the test images have changed"),
+        ({"files": "cd"}, "the capture's files have changed"),
+    ],
+)
+def test_a_checkpoint_of_other_settings_or_data_is_refused_with_what_differs(tmp_path, changed, told):
+    asked = {"seed": 0, "fingerprint": "ab", "fingerprints": ["1", "y", "3"], "files": "ab"}
+    run = open_run(tmp_path / "a", kind="walk", settings=asked, resume=False)
+    run_loop(Walk(), settings(5), run)
+    with pytest.raises(RunError, match=told):
+        open_run(tmp_path / "a", kind="walk", settings=asked | changed, resume=True)
+    config = run.config()  # as if the checkpoints had been put beside it
+    write_json(run.path / "config.json", {**config, "settings": asked | changed})
+    with pytest.raises(RunError, match=f"checkpoint of step 5 .*{told}"):
+        run_loop(Walk(), settings(9), run)
+
+
+def test_a_state_that_does_not_fit_is_refused_with_the_version_that_made_it(tmp_path):
+    run = new_run(tmp_path / "a")
+    run_loop(Walk(), settings(5), run)
+
+    class Newer(Walk):
+        def load_state(self, state):
+            self.speed = state["speed"]
+
+    with pytest.raises(RunError, match=r"step 5 .* does not fit .*'speed'.* with nndl-suite \d"):
+        run_loop(Newer(), settings(9), run)
 
 
 def test_a_finished_run_does_nothing_more(tmp_path):

@@ -25,7 +25,7 @@ from nndl_suite.cli import (
     train,
     tune,
 )
-from nndl_suite.cli.screen import say_error
+from nndl_suite.cli.screen import say_error, say_warnings
 from nndl_suite.errors import Interrupted, NndlError
 from nndl_suite.training.command import begun_by
 from nndl_suite.training.environment import is_told_first
@@ -80,6 +80,7 @@ def main() -> None:
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     for name in ("rank_zero", "distributed"):  # which announce the precision, and each process
         logging.getLogger(f"lightning_fabric.utilities.{name}").setLevel(logging.WARNING)
+    say_warnings()
     try:
         _run(arguments, debug=len(arguments) < len(sys.argv) - 1)
     except KeyboardInterrupt:  # a second one, while the first was put into words

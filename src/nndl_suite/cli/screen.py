@@ -3,8 +3,10 @@
 import json
 import sys
 import time
+import warnings
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import TextIO
 
 from rich.box import SIMPLE
 from rich.console import Console
@@ -12,6 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from nndl_suite.errors import NndlWarning
 from nndl_suite.training.environment import is_told_first
 from nndl_suite.training.watch import Step, Watcher, ignore
 
@@ -31,6 +34,27 @@ def say_error(text: str) -> None:
         Console(stderr=True, highlight=False).print(f"[bold red]error:[/] {escape(text)}", soft_wrap=True)
     except MemoryError:  # Rich imports as it goes, and there may be no room for it
         sys.stderr.write(f"error: {text}\n")
+
+
+def say_warnings() -> None:
+    """From now on show this package's own warnings in a line each, as errors are shown; others stay as they are."""
+    usual = warnings.showwarning
+
+    def show(  # noqa: PLR0913 - the signature is Python's
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if issubclass(category, NndlWarning):
+            say(f"warning: {message}")
+        else:
+            usual(message, category, filename, lineno, file, line)
+
+    warnings.simplefilter("always", NndlWarning)
+    warnings.showwarning = show
 
 
 def print_json(content: object) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import get_args
 
 from safetensors.torch import save_file
+from torch import Tensor
 
 from nndl_suite.comparison.architectures import check_sizes, resolve_arm
 from nndl_suite.comparison.arm import ArmTraining, train_arm
@@ -16,6 +17,7 @@ from nndl_suite.comparison.splits import load_splits, split_settings
 from nndl_suite.comparison.vit import VitName
 from nndl_suite.data.batches import check_batch_size
 from nndl_suite.errors import ConfigError
+from nndl_suite.training.checksums import sealed
 from nndl_suite.training.environment import Spread
 from nndl_suite.training.fabric import Device, Precision, device_name, join_fabric
 from nndl_suite.training.files import Json, write_atomically
@@ -111,7 +113,7 @@ def train_architecture(  # noqa: PLR0913 - each is a choice of the person who tr
     with only_writer(run.path), one_falls_all_fall():
         training = ArmTraining(network, rates, recipe, splits, seed=seed, fabric=fabric)
         score = train_arm(training, splits, run, stage=arm, epochs=epochs, watch=watch)
-        from_first(lambda: write_atomically(weights, lambda part: save_file(training.scored_weights(), part)))
+        from_first(lambda: _save_weights(weights, training.scored_weights()))
         result = _result(arm, score, len(splits.test), weights)
         fields: dict[str, Json] = {
             **size,
@@ -128,6 +130,11 @@ def train_architecture(  # noqa: PLR0913 - each is a choice of the person who tr
         }
         from_first(lambda: run.finish("training", seconds=score.seconds, seed=seed, fields=fields))
     return result
+
+
+def _save_weights(file: Path, weights: dict[str, Tensor]) -> None:
+    header = sealed({"format": "pt"}, weights)  # what Hugging Face's libraries want to read there
+    write_atomically(file, lambda part: save_file(weights, part, metadata=header))
 
 
 def _rates(arm: str, recipe: Recipe) -> Rates:

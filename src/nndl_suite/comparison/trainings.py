@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 
 from lightning_fabric import Fabric
 
@@ -88,7 +89,7 @@ def train_all(
                 continue
             _finish(arm_run, score, seed)
         scores[side][seed] = score
-        logs[side].append(from_first(arm_run.metrics))
+        logs[side].append(from_first(partial(arm_run.overview, "val_accuracy")))
     return Trained(scores=scores, logs=logs, failures=tuple(failures))
 
 

@@ -26,6 +26,7 @@ from torchvision.models import get_model_weights
 from nndl_suite.errors import ConfigError, DataError
 from nndl_suite.models.backbones import Backbone, Stem, build_backbone
 from nndl_suite.models.normalisation import Channels, Normalisation
+from nndl_suite.training.checksums import CHECKSUM, checksum, sealed
 from nndl_suite.training.files import write_atomically
 
 StateDict = dict[str, Tensor]
@@ -78,7 +79,7 @@ def save_backbone(file: Path, backbone: Backbone, *, image_size: int, normalisat
         "std": json.dumps(normalisation.std),
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in backbone.trunk.state_dict().items()}
-    write_atomically(file, lambda part: save_file(tensors, part, metadata=described))
+    write_atomically(file, lambda part: save_file(tensors, part, metadata=sealed(described, tensors)))
 
 
 def read_header(file: Path) -> BackboneHeader | None:
@@ -118,14 +119,13 @@ def read_state_dict(file: Path) -> StateDict:
     """The tensors of a `.safetensors` file or of a `torch.save`d state dict (`.pth`, `.pt`); nothing is unpickled.
 
     Raises:
-        DataError: there is no such file, or it holds something else.
+        DataError: there is no such file, it holds something else, or it does not fit the checksum that it has.
     """
     if not file.is_file():
         raise DataError(f"no weights at {file.resolve()}: there is no such file")
     try:
         if file.suffix == ".safetensors":
-            with safe_open(file, framework="pt") as opened:
-                return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a dict
+            return _read_safetensors(file)
         _check_unpacked(file)
         content = torch.load(file, map_location="cpu", weights_only=True)
     except _UNREADABLE as error:
@@ -136,6 +136,15 @@ def read_state_dict(file: Path) -> StateDict:
     if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
         raise DataError(f"{file} holds no state dict (names to tensors); save model.state_dict()")
     return {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
+
+
+def _read_safetensors(file: Path) -> StateDict:
+    with safe_open(file, framework="pt") as opened:
+        header = opened.metadata() or {}
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a dict
+    if CHECKSUM in header and header[CHECKSUM] != checksum(header, tensors):
+        raise DataError(f"{file} is damaged (what it holds does not fit its checksum); copy or make it again")
+    return tensors
 
 
 def _check_unpacked(file: Path) -> None:

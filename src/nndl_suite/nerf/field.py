@@ -155,12 +155,16 @@ def load_field(run: RunFolder) -> Field:
     """The field of a run's newest checkpoint.
 
     Raises:
-        RunError: there is no checkpoint yet, or it is not of a field.
+        RunError: there is no checkpoint yet, none is whole, or the newest holds no field that this version knows.
     """
     checkpoint = load_newest(run.checkpoints)
     if checkpoint is None:
         raise RunError(f"{run.path} has no checkpoint yet; train first (nndl-suite nerf train)")
     try:
         return field_from_state(cast(Mapping[str, State], checkpoint.state["field"]))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise RunError(f"{run.checkpoints} holds no field ({error!r}); train into another --out") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        began = f"nndl-suite {checkpoint.package}" if checkpoint.package else "the version that trained it"
+        raise RunError(
+            f"the checkpoint of step {checkpoint.step} in {run.path} holds no field that this version knows "
+            f"({error!r}); open the run with {began}, or train anew"
+        ) from error

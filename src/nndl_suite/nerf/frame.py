@@ -12,7 +12,8 @@ from jaxtyping import Float64
 
 from nndl_suite.errors import CaptureError, RunError
 from nndl_suite.nerf.scene import Scene
-from nndl_suite.training.files import Json, read_json, write_json
+from nndl_suite.training.files import Json
+from nndl_suite.training.sealed_json import read_sealed, write_sealed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +62,7 @@ def write_frame(file: Path, frame: FieldFrame) -> None:
     there = frame.field_from_world
     rotation: list[Json] = [[float(value) for value in row] for row in there.rotation]
     translation: list[Json] = [float(value) for value in there.translation]
-    write_json(file, {"scale": there.scale, "rotation": rotation, "translation": translation, "bound": frame.bound})
+    write_sealed(file, {"scale": there.scale, "rotation": rotation, "translation": translation, "bound": frame.bound})
 
 
 def read_frame(file: Path) -> FieldFrame:
@@ -71,7 +72,7 @@ def read_frame(file: Path) -> FieldFrame:
         RunError: the file is damaged.
     """
     try:
-        kept: Any = read_json(file)
+        kept: Any = read_sealed(file)
         there = Similarity(
             scale=float(kept["scale"]),
             rotation=np.array(kept["rotation"], np.float64).reshape(3, 3),

@@ -8,10 +8,11 @@ from typing import Any, cast
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from nndl_suite.errors import RunError
+from nndl_suite.errors import DamagedFile
 from nndl_suite.nerf.frame import Similarity, check_rotation
 from nndl_suite.nerf.scene import Scene
-from nndl_suite.training.files import Json, read_json, write_json
+from nndl_suite.training.files import Json
+from nndl_suite.training.sealed_json import read_sealed, write_sealed
 
 _AXES = "OpenCV: x right, y down, z forward"
 
@@ -37,18 +38,22 @@ def write_refined_poses(
         {"name": scene.views[index].name, "world_from_camera": cast(Json, pose.tolist())}
         for index, pose in zip(train, there, strict=True)
     ]
-    write_json(file, {"frame": "the capture's own", "axes": _AXES, "cameras": cameras})
+    write_sealed(file, {"frame": "the capture's own", "axes": _AXES, "cameras": cameras})
 
 
 def with_refined_poses(scene: Scene, file: Path) -> Scene:
-    """The scene with its training cameras where they ended; as it is where none has moved."""
+    """The scene with its training cameras where they ended; as it is where none has moved.
+
+    Raises:
+        RunError: the file is damaged.
+    """
     if not file.exists():
         return scene
     try:
-        cameras = cast(list[dict[str, Any]], read_json(file)["cameras"])
-        poses = {camera["name"]: _pose(camera["world_from_camera"]) for camera in cameras}
+        cameras = cast(list[dict[str, Any]], read_sealed(file)["cameras"])
+        poses = {str(camera["name"]): _pose(camera["world_from_camera"]) for camera in cameras}
     except (ArithmeticError, KeyError, TypeError, ValueError) as error:
-        raise RunError(f"{file} is damaged ({error!r}); evaluate the run again to rewrite it") from error
+        raise DamagedFile(f"{file} is damaged ({error!r}); delete it, and evaluating the run makes it anew") from error
     views = [replace(view, world_from_camera=poses.get(view.name, view.world_from_camera)) for view in scene.views]
     return replace(scene, views=tuple(views))
 

@@ -11,8 +11,8 @@ from nndl_suite.nerf.clip import VIDEO_SUFFIXES, is_video
 from nndl_suite.nerf.photo_files import find_photos
 from nndl_suite.nerf.readers import has_poses
 from nndl_suite.training.fabric import Device, resolve_device
-from nndl_suite.training.files import read_json, write_json
 from nndl_suite.training.runs import RunFolder
+from nndl_suite.training.sealed_json import read_sealed, write_sealed
 
 PosesFrom = Literal["auto", "given", "colmap"]
 Background = Literal["white", "black", "random"]
@@ -83,9 +83,9 @@ def settle_budget(run: RunFolder, minutes: float | None, steps: int | None) -> B
     file = run.path / "budget.json"
     if not file.exists():
         budget = Budget(minutes=_DEFAULT_MINUTES if minutes is None and steps is None else minutes, steps=steps)
-        write_json(file, {"minutes": budget.minutes, "steps": budget.steps})
+        write_sealed(file, {"minutes": budget.minutes, "steps": budget.steps})
         return budget
-    saved = cast(dict[str, Any], read_json(file))
+    saved = cast(dict[str, Any], read_sealed(file))
     budget = Budget(minutes=saved.get("minutes"), steps=saved.get("steps"))
     if not _is_budget(budget):
         raise RunError(f"{file} is damaged, it states {saved}; train into another --out")
@@ -123,7 +123,13 @@ def check_source(source: Path, poses: PosesFrom) -> None:
 
 
 def fingerprint(source: Path) -> str:
-    """Names and sizes of a capture's files: enough to notice that a resumed run has got another one."""
+    """Names and sizes of a capture's files: enough to notice that a resumed run has got another one.
+
+    Raises:
+        CaptureError: the capture is not there any more.
+    """
+    if not source.exists():
+        raise CaptureError(f"{source} does not exist any more; put the capture back to go on with its run")
     files = sorted(file for file in source.rglob("*") if file.is_file()) if source.is_dir() else [source]
     listing = "\n".join(f"{file.relative_to(source.parent)} {file.stat().st_size}" for file in files)
     return hashlib.sha256(listing.encode(errors="surrogateescape")).hexdigest()

@@ -62,7 +62,7 @@ def _logs_by_arm(run: Path) -> dict[str, list[Metrics]]:
     logs: dict[str, list[Metrics]] = {name: [] for name in named}
     for path in sorted(path for path in (run / "arms").glob("*-seed*") if (path / "config.json").is_file()):
         name = re.sub(r"-seed-?\d+$", "", path.name)
-        logs.setdefault(name, []).append(RunFolder(path).metrics())
+        logs.setdefault(name, []).append(RunFolder(path).overview("val_accuracy"))
     return {name: seeds for name, seeds in logs.items() if seeds}
 
 

@@ -12,7 +12,7 @@ from nndl_suite.report.figures import Estimate, Line, curves, estimates
 from nndl_suite.training.files import Json
 
 Metrics = Sequence[dict[str, float]]
-"""The records of a metrics log."""
+"""The records of a metrics log, or of a long one its overview."""
 
 _CURVE_POINTS = 200
 

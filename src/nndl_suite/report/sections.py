@@ -84,7 +84,7 @@ def gather(path: Path, slug: str) -> Section:
     run = find_run(path)
     config, result = run.config(), run.result()
     kind = str(result["kind"] if result and "kind" in result else config.get("kind"))
-    metrics = run.metrics()
+    metrics = run.overview("val_accuracy", *(name for name, *_ in _LOGGED))
     try:
         section = Section(
             slug=slug,

@@ -54,9 +54,10 @@ def export_backbone(
     header = read_header(finished.checkpoint)
     if header is None:
         raise DataError(f"{finished.checkpoint} does not say which network it is of; pretrain again with this version")
+    weights = read_state_dict(finished.checkpoint)
     with isolated_rng(0):
         backbone = build_backbone(header.backbone, stem=header.stem, image_size=header.image_size)
-    load_into(backbone, read_state_dict(finished.checkpoint), source=str(finished.checkpoint))
+    load_into(backbone, weights, source=str(finished.checkpoint))
     text = model_card(finished, backbone, header, file=out.name, probes=[Path(probe) for probe in probes])
     if out.suffix == ".safetensors":
         save_backbone(out, backbone, image_size=header.image_size, normalisation=header.normalisation)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 from lightning_fabric import Fabric
 from torch import Tensor
 
@@ -22,14 +22,17 @@ from nndl_suite.data.image_set import FileImages, ImageSet, ImageStore, Resident
 from nndl_suite.data.mirror import MirroredImages
 from nndl_suite.errors import RunError
 from nndl_suite.representation.features import FeatureSource, extract_features, weight_digests
+from nndl_suite.training.array_files import in_our_words
 from nndl_suite.training.files import write_atomically
 from nndl_suite.training.watch import Step, Watcher, ignore
 
 LARGEST_BYTES = 8 * 2**30
 """Of one cache; past it, the files that were not used for longest are deleted."""
 
-_FORMAT = "features 1, bilinear antialiased"
-"""To be changed with whatever in `extract_features` changes its result."""
+_FORMAT = "features 2, bilinear antialiased"
+"""To be changed with whatever in `extract_features` changes its result, and with what a file holds."""
+_DIGEST_BYTES = 16
+"""Behind the array of a file: of its bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,28 +162,42 @@ def _described(source: FeatureSource) -> str:
 
 def _read(file: Path, rows: int, columns: int) -> Float[Tensor, "n d"] | None:
     try:
-        # copy on write: torch wants an array that may be written to, and the file must not be
-        found = np.lib.format.open_memmap(file, mode="c")  # not np.load, which takes a zip too
+        with in_our_words():
+            # copy on write: torch wants an array that may be written to, and the file must not be
+            found = np.lib.format.open_memmap(file, mode="c")  # not np.load, which takes a zip too
         if found.dtype != np.float32 or found.shape != (rows, columns) or not found.flags.c_contiguous:
             return None
+        with file.open("rb") as stream:
+            stream.seek(-_DIGEST_BYTES, os.SEEK_END)
+            if stream.read() != _digest(found):
+                return None
         os.utime(file)  # used now
-    except (OSError, ValueError, EOFError, ArithmeticError, TypeError):
+    except (OSError, ValueError):
         return None
-    features = torch.from_numpy(found)
-    return features if bool(features.isfinite().all()) else None  # no feature that was kept was anything else
+    return torch.from_numpy(found)
 
 
 def _keep(file: Path, features: Float[Tensor, "n d"]) -> str:
     """Write the file; where that cannot be done, say so."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(file, lambda part: np.save(part, features.numpy()))
+        write_atomically(file, lambda part: _write(part, features.numpy()))
     except OSError as error:
         return f"features are not kept: {file.parent} cannot be made ({error.strerror or error})"
     except RunError as error:
         return f"features are not kept ({str(error).partition(';')[0]})"
     _make_room(file)
     return ""
+
+
+def _write(part: Path, features: Float32[np.ndarray, "n d"]) -> None:
+    with part.open("wb") as stream:
+        np.save(stream, features)
+        stream.write(_digest(features))
+
+
+def _digest(features: Float32[np.ndarray, "n d"]) -> bytes:
+    return hashlib.blake2b(np.ascontiguousarray(features).data, digest_size=_DIGEST_BYTES).digest()
 
 
 def _make_room(newest: Path) -> None:

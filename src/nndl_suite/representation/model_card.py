@@ -47,7 +47,7 @@ def model_card(
     folder = RunFolder(run.path)
     result, config = folder.result() or {}, folder.config()
     scored = [_probe(run, path) for path in probes]
-    quality = _quality(folder.metrics(), result)
+    quality = _quality(folder, result)
     environment = Environment(  # noqa: S701 - Markdown
         loader=PackageLoader("nndl_suite.representation", ""),
         undefined=StrictUndefined,
@@ -166,15 +166,11 @@ def _facts(
     ]
 
 
-def _quality(metrics: Sequence[Mapping[str, float]], result: Mapping[str, Json]) -> list[tuple[str, str]]:
+def _quality(run: RunFolder, result: Mapping[str, Json]) -> list[tuple[str, str]]:
     """Each figure as it was at the end; else the newest that was logged."""
     ended = {"effective_rank": result.get("effective_rank"), **_object(result.get("quality"))}
-    found = {name: ended.get(name, _last(metrics, name).get(name)) for name in _QUALITY}
+    found = {name: ended[name] if name in ended else run.newest(name) for name in _QUALITY}
     return [(_QUALITY[name], words.brief(value)) for name, value in found.items() if value is not None]
-
-
-def _last(metrics: Sequence[Mapping[str, float]], name: str) -> Mapping[str, float]:
-    return next((record for record in reversed(metrics) if name in record), {})
 
 
 def _probe(run: PretrainRun, path: Path) -> ProbeResult:

@@ -12,6 +12,7 @@ from torch import nn
 from nndl_suite.data.batches import Batches, check_batch_size
 from nndl_suite.data.catalog import load_image_set, load_pretraining_set
 from nndl_suite.data.image_set import ImageSet
+from nndl_suite.errors import RunError
 from nndl_suite.models.backbones import build_backbone
 from nndl_suite.models.normalisation import Normalisation, measure_normalisation
 from nndl_suite.models.weights import save_backbone
@@ -158,7 +159,7 @@ def _result_fields(
         "epochs": config.epochs if config.steps is None else round(epochs, 2),
         "steps": done.steps,
         "images_per_second": round(done.steps * config.batch_size / done.seconds, 1),
-        "final_loss": run.metrics()[-1]["loss"],
+        "final_loss": _final_loss(run),
         "checkpoint": _BACKBONE_FILE,
         "dataset": images.name,
         "images": len(images),
@@ -166,6 +167,13 @@ def _result_fields(
         "precision": str(fabric.strategy.precision.precision),
         "device": fabric.device.type,
     }
+
+
+def _final_loss(run: RunFolder) -> float:
+    loss = run.newest("loss")
+    if loss is None:
+        raise RunError(f"{run.metrics_file} has no loss in it any more; put it back, then go on with --resume")
+    return loss
 
 
 def _quality_watch(  # noqa: PLR0913 - what it looks at, and how

@@ -30,7 +30,7 @@ def load_npz(file: Path) -> dict[str, np.ndarray]:
         OSError: the file cannot be read.
         ValueError: it is damaged, holds objects, or would unpack to far more than is in it.
     """
-    with _in_our_words(), file.open("rb") as stream, zipfile.ZipFile(stream) as archive:
+    with in_our_words(), file.open("rb") as stream, zipfile.ZipFile(stream) as archive:
         members = [member for member in archive.infolist() if member.filename.endswith(".npy")]
         unpacked, packed = sum(member.file_size for member in members), file.stat().st_size
         if unpacked > max(_LARGE_BYTES, _TIGHTEST * packed):
@@ -48,7 +48,7 @@ def load_npy(file: Path) -> np.ndarray:
         OSError: the file cannot be read.
         ValueError: it is damaged, or holds objects.
     """
-    with _in_our_words(), file.open("rb") as stream:
+    with in_our_words(), file.open("rb") as stream:
         _check_header(stream, file.stat().st_size)
         stream.seek(0)
         return npy.read_array(stream, allow_pickle=False)
@@ -88,7 +88,7 @@ def _check_header(stream: IO[bytes], size: int) -> None:
 
 
 @contextmanager
-def _in_our_words() -> Generator[None]:
+def in_our_words() -> Generator[None]:
     """What zipfile, zlib and NumPy raise at damaged files, as a ValueError."""
     try:
         yield

@@ -1,26 +1,32 @@
 """Checkpoints: one safetensors file each, tensors in its body and everything else as JSON in its header.
 
-One file means one rename: a checkpoint is there whole or not at all, whenever the process dies. Nothing is pickled.
+One file means one rename: a checkpoint is there whole or not at all, whenever the process dies. A checksum of all that
+it says tells what disks and copies do to it afterwards. Nothing is pickled.
 """
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+import re
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from nndl_suite.errors import RunError
-from nndl_suite.training.files import write_atomically
+from nndl_suite.errors import DamagedFile, NndlWarning, RunError
+from nndl_suite.training.checksums import CHECKSUM, checksum, sealed
+from nndl_suite.training.files import Json, write_atomically
+from nndl_suite.training.packed_state import State as State
+from nndl_suite.training.packed_state import equal_states as equal_states
+from nndl_suite.training.packed_state import put_tensors, take_tensors
 
-State = None | bool | int | float | str | Tensor | Sequence["State"] | Mapping[str, "State"] | Mapping[int, "State"]
-"""What a checkpoint can hold: nested mappings and sequences of tensors, numbers and strings."""
-
-_FORMAT = "nndl-suite checkpoint 1"
+_KIND = "nndl-suite checkpoint"
+_VERSION = 2
+"""1 had no checksum and no settings, and is read still."""
 _KEPT = 2
 _DAMAGED = (
     OSError,
@@ -29,11 +35,10 @@ _DAMAGED = (
     AttributeError,
     LookupError,
     MemoryError,
-    RuntimeError,
+    RuntimeError,  # also of torch, and of JSON that is nested too deep
     TypeError,
     ValueError,
 )
-_TENSOR, _PAIRS = "__tensor__", "__pairs__"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,20 +48,28 @@ class Checkpoint:
     step: int
     seconds: float
     state: dict[str, State]
+    settings: dict[str, Json] | None = None
+    """Those of its run, with the fingerprints of the data; None where it has none, and in version 1."""
+    package: str = ""
+    """The version of this package that wrote it; empty where it does not say."""
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     """Write a checkpoint into `folder`, atomically, and delete all but the newest two."""
     tensors: dict[str, Tensor] = {}
+    state = {key: take_tensors(node, key, tensors) for key, node in checkpoint.state.items()}
     header = {
-        "format": _FORMAT,
+        "format": f"{_KIND} {_VERSION}",
+        "version": str(_VERSION),  # said twice: a changed bit must not make another version of it
+        "package": _package(),
         "step": str(checkpoint.step),
         "seconds": repr(checkpoint.seconds),
-        "state": json.dumps({key: _take_tensors(node, key, tensors) for key, node in checkpoint.state.items()}),
+        "settings": json.dumps(checkpoint.settings),
+        "state": json.dumps(state),
     }
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"step-{checkpoint.step:09d}.safetensors"
-    write_atomically(file, lambda part: save_file(tensors, part, metadata=header))
+    write_atomically(file, lambda part: save_file(tensors, part, metadata=sealed(header, tensors)))
     for old in checkpoint_files(folder)[:-_KEPT]:
         old.unlink(missing_ok=True)
     return file
@@ -68,75 +81,101 @@ def checkpoint_files(folder: Path) -> list[Path]:
 
 
 def load_newest(folder: Path) -> Checkpoint | None:
-    """The newest checkpoint in a folder, or None where there is none.
+    """The newest checkpoint in a folder that is whole, or None where there is none at all.
+
+    A newer one that is damaged is named in an `NndlWarning`.
 
     Raises:
-        RunError: the newest checkpoint is damaged or was not written by this package.
+        RunError: none is whole, or the newest was written by a newer version of this package.
     """
-    files = checkpoint_files(folder)
-    return load_checkpoint(files[-1]) if files else None
+    return _newest(folder, lambda damaged: f"{damaged.name} is left as it is")
+
+
+def take_up(folder: Path) -> Checkpoint | None:
+    """What `load_newest` gives, for a run that goes on: damaged files are put out of the way of those to come.
+
+    Raises:
+        RunError: as `load_newest`; or the folder cannot be written in.
+    """
+    return _newest(folder, _set_aside)
+
+
+def _newest(folder: Path, deal_with: Callable[[Path], str]) -> Checkpoint | None:
+    damaged: list[DamagedFile] = []
+    for file in reversed(checkpoint_files(folder)):
+        try:
+            found = load_checkpoint(file)
+        except DamagedFile as error:
+            damaged.append(error)
+            continue
+        if damaged:
+            dealt = [deal_with(other) for other in checkpoint_files(folder) if other > file]
+            told = "; ".join([*map(str, damaged), *dealt])
+            warnings.warn(f"{told}; the one before it, of step {found.step}, is used", NndlWarning, stacklevel=3)
+        return found
+    if damaged:
+        told = "; ".join(map(str, damaged))
+        raise RunError(f"no checkpoint in {folder} is whole: {told}; delete that folder to begin at step 0 again")
+    return None
+
+
+def _set_aside(file: Path) -> str:
+    """Keep a damaged file under a name that no checkpoint has."""
+    aside = file.with_suffix(".damaged")
+    try:
+        file.replace(aside)
+    except OSError as error:
+        raise RunError(f"cannot rename {file}, which is damaged: {error.strerror or error}; delete it") from error
+    return f"it is kept as {aside.name}"
 
 
 def load_checkpoint(file: Path) -> Checkpoint:
     """Read one checkpoint; tensors come back on the CPU.
 
     Raises:
-        RunError: the file is missing, damaged, or was not written by this package.
+        DamagedFile: the file is missing, cut off, changed, or was not written by this package.
+        RunError: it was written by a newer version of this package.
     """
     try:
         with safe_open(file, framework="pt") as content:
             header = content.metadata() or {}
-            if header.get("format") != _FORMAT:
-                raise RunError(f"{file} is not a checkpoint of this package (format {header.get('format')!r})")
+            _check_version(file, header)
             tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 - not a dict
+        if CHECKSUM in header and header[CHECKSUM] != checksum(header, tensors):
+            raise DamagedFile(f"{file} is damaged (what it holds does not fit its checksum)")
         nodes: dict[str, object] = json.loads(header["state"])
-        state = {key: _put_tensors(node, tensors) for key, node in nodes.items()}
+        state = {key: put_tensors(node, tensors) for key, node in nodes.items()}
         step, seconds = int(header["step"]), float(header["seconds"])
         if step < 0 or not 0 <= seconds < math.inf:
             raise ValueError(f"it says that it is of step {step} after {seconds} s")
-        return Checkpoint(step=step, seconds=seconds, state=state)
+        return Checkpoint(
+            step=step,
+            seconds=seconds,
+            state=state,
+            settings=json.loads(header.get("settings", "null")),
+            package=header.get("package", ""),
+        )
     except _DAMAGED as error:
-        raise RunError(f"{file} is damaged ({error}); delete it to go on from the one before") from error
+        raise DamagedFile(f"{file} is damaged ({error})") from error
 
 
-def _take_tensors(node: State, path: str, tensors: dict[str, Tensor]) -> object:
-    """A JSON copy of `node` whose tensors moved into `tensors`, by path."""
-    if isinstance(node, Tensor):
-        # clone: safetensors refuses tensors that share memory, and optimisers hold views
-        tensors[path] = node.detach().to("cpu", copy=True).contiguous()
-        return {_TENSOR: path}
-    if isinstance(node, Mapping):
-        if all(isinstance(key, str) for key in node):
-            return {str(key): _take_tensors(value, f"{path}.{key}", tensors) for key, value in node.items()}
-        return {_PAIRS: [[key, _take_tensors(value, f"{path}.{key}", tensors)] for key, value in node.items()]}
-    if isinstance(node, Sequence) and not isinstance(node, str):
-        return [_take_tensors(value, f"{path}.{i}", tensors) for i, value in enumerate(node)]
-    if node is None or isinstance(node, bool | int | float | str):  # pyright: ignore[reportUnnecessaryIsInstance]
-        return node
-    raise TypeError(f"{path} is a {type(node).__name__}; a checkpoint holds tensors, numbers, strings, lists and dicts")
+def _check_version(file: Path, header: Mapping[str, str]) -> None:
+    """Refuse what is no checkpoint, and what only a newer version can read; version 1 says less of itself."""
+    named = re.fullmatch(rf"{_KIND} (\d+)", header.get("format", ""))
+    if named is None:
+        raise DamagedFile(f"{file} is not a checkpoint of this package (format {header.get('format')!r})")
+    said = int(named[1])
+    if said != int(header.get("version", "1")) or (said == 1) == (CHECKSUM in header):
+        raise DamagedFile(f"{file} is damaged (it does not agree with itself on its version)")
+    if said > _VERSION:
+        raise RunError(
+            f"{file} was made by a newer nndl-suite ({header.get('package') or 'version unknown'}; checkpoints of "
+            f"version {said}, this one reads up to {_VERSION}); update: pip install --upgrade nndl-suite"
+        )
 
 
-def _put_tensors(node: object, tensors: dict[str, Tensor]) -> State:
-    """The inverse of `_take_tensors`."""
-    if isinstance(node, list):
-        return [_put_tensors(value, tensors) for value in node]
-    if isinstance(node, dict):
-        if _TENSOR in node:
-            return tensors[node[_TENSOR]]
-        if _PAIRS in node:
-            return {key: _put_tensors(value, tensors) for key, value in node[_PAIRS]}
-        return {key: _put_tensors(value, tensors) for key, value in node.items()}
-    if node is None or isinstance(node, bool | int | float | str):
-        return node
-    raise ValueError(f"unexpected {type(node).__name__} in a checkpoint")
-
-
-def equal_states(a: State, b: State) -> bool:
-    """Whether two states are the same to the last bit."""
-    if isinstance(a, Tensor) and isinstance(b, Tensor):
-        return a.dtype == b.dtype and torch.equal(a, b)
-    if isinstance(a, Mapping) and isinstance(b, Mapping):
-        return list(a) == list(b) and all(equal_states(x, y) for x, y in zip(a.values(), b.values(), strict=True))
-    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
-        return len(a) == len(b) and all(equal_states(x, y) for x, y in zip(a, b, strict=True))
-    return type(a) is type(b) and bool(a == b)
+def _package() -> str:
+    try:
+        return version("nndl-suite")
+    except PackageNotFoundError:  # the source alone
+        return ""

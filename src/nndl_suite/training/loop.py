@@ -10,11 +10,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
-from nndl_suite.errors import ConfigError, Interrupted
+from nndl_suite.errors import ConfigError, Interrupted, RunError
 from nndl_suite.training.agreement import Agreement
-from nndl_suite.training.checkpoints import Checkpoint, State, load_newest, save_checkpoint
+from nndl_suite.training.changes import told_changes
+from nndl_suite.training.checkpoints import Checkpoint, State, save_checkpoint, take_up
 from nndl_suite.training.finite import broken_tensors, went_astray
 from nndl_suite.training.processes import averaged, everywhere, from_first, is_first, world_size
 from nndl_suite.training.runs import RunFolder
@@ -105,12 +107,14 @@ def run_loop(
         end_of_epoch: Called with the 0-based epoch after its last step; what it returns is logged.
 
     Raises:
+        RunError: no checkpoint of the run is whole, or the newest is of other settings, other data or another version.
         Interrupted: somebody stopped the run; `--resume` goes on from the checkpoint.
         TrainingError: a figure or a tensor of the state is not finite. Checkpoints written before stay, and none is
             written of such a state. On the CPU figures are looked at in each step, elsewhere when a line of the log or
             a checkpoint is due.
     """
     index, before = _resume(trainable, run)
+    asked = run.settings() if is_first() else None
     start = saved_at = told_at = time.monotonic()
     seconds = before
     metrics: Metrics = {}
@@ -118,7 +122,8 @@ def run_loop(
     agreement = Agreement()
 
     def save() -> None:
-        _save(trainable, settings, run, index, seconds)
+        state = _sound_state(trainable, settings, index)
+        save_checkpoint(run.checkpoints, Checkpoint(step=index, seconds=seconds, state=state, settings=asked))
 
     with stop_requests() as stop:
         while index < settings.total_steps and seconds < (settings.max_seconds or math.inf):
@@ -159,19 +164,45 @@ def _check(trainable: Trainable, settings: LoopSettings, index: int, figures: Ma
         raise everywhere(went_astray(settings.stage, index, figures, trainable.state(), settings.remedy))
 
 
-def _save(trainable: Trainable, settings: LoopSettings, run: RunFolder, index: int, seconds: float) -> None:
+def _sound_state(trainable: Trainable, settings: LoopSettings, index: int) -> dict[str, State]:
+    """The state, whose tensors are all numbers."""
     state = trainable.state()
     if broken_tensors(state):  # the loss of the step that broke them may have been a number still
         raise went_astray(settings.stage, index, {}, state, settings.remedy)
-    save_checkpoint(run.checkpoints, Checkpoint(step=index, seconds=seconds, state=state))
+    return state
 
 
 def _resume(trainable: Trainable, run: RunFolder) -> tuple[int, float]:
-    checkpoint = from_first(lambda: load_newest(run.checkpoints))
+    checkpoint = from_first(lambda: _own_checkpoint(run))
     if checkpoint is None:
         return 0, 0.0
-    trainable.load_state(checkpoint.state)
+    try:
+        trainable.load_state(checkpoint.state)
+    except torch.OutOfMemoryError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        began = f"nndl-suite {checkpoint.package}" if checkpoint.package else "the version that began it"
+        raise everywhere(
+            RunError(
+                f"the checkpoint of step {checkpoint.step} in {run.path} does not fit what is trained now "
+                f"({(str(error) or repr(error)).splitlines()[0]}); finish the run with {began}, or start anew in "
+                "another --out"
+            )
+        ) from error
     return checkpoint.step, checkpoint.seconds
+
+
+def _own_checkpoint(run: RunFolder) -> Checkpoint | None:
+    """The newest one, which must have been trained as `config.json` says, on the same data."""
+    checkpoint, settings = take_up(run.checkpoints), run.settings()
+    if checkpoint is None or checkpoint.settings is None or settings is None:
+        return checkpoint
+    if told := told_changes(checkpoint.settings, settings):
+        raise RunError(
+            f"the checkpoint of step {checkpoint.step} in {run.path} was made with other settings or data than its "
+            f"config.json says ({told}); put back what was changed, or start anew in another --out"
+        )
+    return checkpoint
 
 
 def _fraction(index: int, seconds: float, settings: LoopSettings) -> float:

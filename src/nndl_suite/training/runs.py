@@ -3,18 +3,19 @@
 import json
 import os
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from nndl_suite.errors import RunError
+from nndl_suite.training import metrics_log
+from nndl_suite.training.changes import told_changes
 from nndl_suite.training.command import command
 from nndl_suite.training.files import Json, append_line, read_json, write_json
 from nndl_suite.training.locks import held
 
 _BEGIN_SECONDS = 10.0
-_LARGEST_LOGGED = 1e100
 _PACKAGES = ("nndl-suite", "torch", "torchvision", "timm", "lightly", "numba", "pycolmap")
 
 
@@ -38,6 +39,25 @@ class RunFolder:
         file = self.path / "result.json"
         return read_json(file) if file.exists() else None
 
+    def settings(self) -> dict[str, Json] | None:
+        """What decides the outcome, as `open_run` wrote it; None in a folder without `config.json`.
+
+        Raises:
+            RunError: `config.json` is damaged.
+        """
+        file = self.path / "config.json"
+        if not file.exists():
+            return None
+        settings = read_json(file).get("settings")
+        if not isinstance(settings, dict):
+            raise RunError(f"{file} has no settings; choose another --out")
+        return settings
+
+    @property
+    def metrics_file(self) -> Path:
+        """The metrics log."""
+        return self.path / "metrics.jsonl"
+
     def log(self, record: Mapping[str, float | int | str]) -> None:
         """Append one line to `metrics.jsonl`; of several processes only the first does.
 
@@ -48,7 +68,7 @@ class RunFolder:
 
         if not is_first():
             return
-        file = self.path / "metrics.jsonl"
+        file = self.metrics_file
         if file.is_symlink():
             raise RunError(f"{file} is a link, which is not written through; put the file itself there")
         try:
@@ -59,16 +79,16 @@ class RunFolder:
             ) from error
 
     def metrics(self) -> list[dict[str, float]]:
-        """The metrics log in step order.
+        """The whole metrics log in step order, see `metrics_log.read_whole`; a long one takes long."""
+        return metrics_log.read_whole(self.metrics_file)
 
-        A run that was killed repeats the steps after its last checkpoint; of steps logged twice the later line counts.
-        A line cut short by a kill is passed over.
-        """
-        by_step: dict[tuple[str, int], dict[str, float]] = {}
-        for record in _lines(self.path / "metrics.jsonl"):
-            key = (str(record.get("arm", "")), int(record["step"]))
-            by_step[key] = {**by_step.get(key, {}), **record}
-        return [by_step[key] for key in sorted(by_step)]
+    def overview(self, *rare: str) -> list[dict[str, float]]:
+        """The metrics log; of a long one a sample, and all records with a rare figure: see `metrics_log.overview`."""
+        return metrics_log.overview(self.metrics_file, rare)
+
+    def newest(self, name: str) -> float | None:
+        """The last value of a figure in the metrics log; None where it has none."""
+        return metrics_log.newest(self.metrics_file, name)
 
     def finish(self, kind: str, *, seconds: float, seed: int, fields: Mapping[str, Json]) -> dict[str, Json]:
         """Write `result.json`, atomically and last, and return its content."""
@@ -166,39 +186,14 @@ def _check_same(run: RunFolder, kind: str, settings: Mapping[str, Json]) -> None
     config = run.config()
     if config.get("kind") != kind:
         raise RunError(f"{run.path} is a {config.get('kind')} run, not a {kind} run; choose another --out")
-    saved = config.get("settings")
     asked: Json = json.loads(json.dumps(dict(settings)))
-    if not isinstance(saved, dict) or not isinstance(asked, dict):
+    saved = run.settings()
+    if saved is None or not isinstance(asked, dict):
         raise RunError(f"{run.path / 'config.json'} has no settings; choose another --out")
-    differing = [key for key in sorted({*saved, *asked}) if saved.get(key) != asked.get(key)]
-    if differing:
-        told = ", ".join(f"{key}={saved.get(key)!r} there, {asked.get(key)!r} now" for key in differing[:3])
+    if told := told_changes(saved, asked):
         raise RunError(
-            f"{run.path} was started with other settings ({told}); resume with the same or choose another --out"
+            f"{run.path} was started with other settings or data ({told}); resume with the same or choose another --out"
         )
-
-
-def _lines(file: Path) -> Iterator[dict[str, float]]:
-    if not file.exists():
-        return
-    with file.open(encoding="utf-8", errors="replace") as lines:
-        for line in lines:
-            try:
-                record = json.loads(line)
-            except (RecursionError, ValueError):
-                continue
-            if not isinstance(record, dict):
-                continue
-            figures = {name: value for name, value in record.items() if _is_figure(value)}
-            if type(figures.get("step")) is int:
-                yield figures
-
-
-def _is_figure(value: object) -> bool:
-    """Whether a value can be drawn, or is a name; a loss that was not finite ends its curve, not the report."""
-    if isinstance(value, str):
-        return value.isprintable()
-    return isinstance(value, int | float) and abs(value) < _LARGEST_LOGGED
 
 
 def package_versions() -> dict[str, Json]:

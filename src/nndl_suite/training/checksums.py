@@ -1,0 +1,34 @@
+"""Checksums of what files say, not of how it lies in them: so that no changed bit is taken for a number."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+CHECKSUM = "checksum"
+"""The key, in the header of a safetensors file, that holds one."""
+
+
+def checksum(header: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
+    """Of the words of a header and of tensors: their names, types, shapes and bytes, in no order.
+
+    BLAKE2b of 128 bits, which reads about 1 GB a second on one core.
+
+    Args:
+        header: A `CHECKSUM` in it is left out.
+        tensors: On the CPU.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(json.dumps(sorted((key, word) for key, word in header.items() if key != CHECKSUM)).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def sealed(header: Mapping[str, str], tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """The header with the checksum of it and of the tensors."""
+    return {**header, CHECKSUM: checksum(header, tensors)}
