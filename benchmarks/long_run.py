@@ -91,7 +91,7 @@ class Samples:
             f"mib_a_{of}": round(slope, 4),
             f"mib_a_{of}_ci95": [round(slope - reach, 4), round(slope + reach, 4)],
             "flat": slope + reach < 1.0,
-            "mib_first_and_last_stretch": [round(means[0][1], 2), round(means[-1][1], 2)],
+            "mib_first_and_last_stretch": [round(means[0][1] / MIB, 2), round(means[-1][1] / MIB, 2)],
             "open_files": [min(self.files[begin:]), max(self.files[begin:])],
         }
 
