@@ -129,9 +129,8 @@ def test_a_study_as_json_then_as_a_table_then_in_a_report(tints, tmp_path):
     assert shown.exit_code == 0
     assert f"{result['rows'][0]['mean']:.2%}" in shown.stdout
     assert "no ImageNet weights" in shown.stdout
-    page = tmp_path / "report.html"
-    assert CliRunner().invoke(app, ["report", str(tmp_path / "s"), "--out", str(page)]).exit_code == 0
-    assert "simclr on tints" in page.read_text()
+    assert CliRunner().invoke(app, ["report", str(tmp_path / "s")]).exit_code == 0
+    assert "simclr on tints" in (tmp_path / "s" / "report.html").read_text()
 
 
 def test_a_scale_and_a_sweep_as_tables(tints, tmp_path):
