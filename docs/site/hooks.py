@@ -1,4 +1,4 @@
-"""What mkdocs does besides: the page of commands, and pages that are in the navigation only where they are written."""
+"""What mkdocs does besides: the page of commands."""
 
 import sys
 from pathlib import Path
@@ -7,15 +7,6 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 _HERE = Path(__file__).parent
-_WHERE_WRITTEN = {"results.md": "Results", "reliability.md": "Reliability"}
-
-
-def on_config(config: MkDocsConfig) -> None:
-    """List the pages that exist."""
-    background = next(part["Background"] for part in config.nav or [] if "Background" in part)
-    for page, title in _WHERE_WRITTEN.items():
-        if (Path(config.docs_dir) / page).exists():
-            background.append({title: page})
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
