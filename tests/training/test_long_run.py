@@ -7,6 +7,7 @@ import gc
 import os
 import sys
 import tracemalloc
+from itertools import pairwise
 
 import pytest
 import torch
@@ -14,17 +15,18 @@ import torch
 from nndl_suite.training.loop import LoopSettings, run_loop
 from nndl_suite.training.runs import open_run
 
-WARM, LONG = 200, 500
+LOOKS = (200, 300, 400, 500)
+"""Steps after which is looked: what gathers does so between any two of them, what fills a table does not."""
 
 
 class Watched:
-    """A training whose step costs little, looked at after `WARM` steps and after `LONG`."""
+    """A training whose step costs little, looked at now and then."""
 
     def __init__(self, leaks=()):
         self.weights, self.leaks, self.kept, self.memory, self.files = torch.zeros(2000), leaks, [], {}, {}
 
     def step(self, index, fraction):
-        if index in (WARM, LONG):
+        if index in LOOKS:
             gc.collect()
             self.memory[index] = tracemalloc.get_traced_memory()[0]
             self.files[index] = len(os.listdir("/proc/self/fd"))
@@ -42,8 +44,9 @@ class Watched:
         self.weights = state["weights"]
 
     def grown(self):
-        """Bytes a step, and open files in all."""
-        return (self.memory[LONG] - self.memory[WARM]) / (LONG - WARM), self.files[LONG] - self.files[WARM]
+        """Bytes a step, between the two looks where they are the fewest, and open files in all."""
+        bytes_a_step = [(self.memory[b] - self.memory[a]) / (b - a) for a, b in pairwise(LOOKS)]
+        return min(bytes_a_step), self.files[LOOKS[-1]] - self.files[LOOKS[0]]
 
 
 def watched(folder, leaks=()):
@@ -51,7 +54,7 @@ def watched(folder, leaks=()):
     training, told = Watched(leaks), []
     run = open_run(folder / "run", kind="walk", settings={"seed": 0}, resume=False)
     settings = LoopSettings(
-        stage="walking", total_steps=LONG + 1, steps_per_epoch=7, log_every=1, checkpoint_seconds=0.0
+        stage="walking", total_steps=LOOKS[-1] + 1, steps_per_epoch=7, log_every=1, checkpoint_seconds=0.0
     )
     tracemalloc.start()
     try:
