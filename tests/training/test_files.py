@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file
 
 from nndl_suite.errors import RunError
+from nndl_suite.training.checksums import write_tensors
 from nndl_suite.training.files import append_line, check_place, write_atomically, write_json
 from nndl_suite.training.parts import new_part
 
@@ -43,12 +44,11 @@ def test_a_killed_writer_of_the_same_file_leaves_nothing(tmp_path: Path):
 @pytest.mark.skipif(os.name != "posix", reason="needs a limit on the size of files")
 @pytest.mark.parametrize("kind", ["json", "tensors"])
 def test_a_full_disk_is_told_and_leaves_the_old_file(tmp_path: Path, kind: str):
-    """Of safetensors too, whose errors are no OSErrors."""
     file = tmp_path / "file"
     file.write_text("old")
     write = {
         "json": lambda: write_json(file, "x" * 10**5),
-        "tensors": lambda: write_atomically(file, lambda part: save_file({"a": torch.zeros(10**5)}, part)),
+        "tensors": lambda: write_tensors(file, {"a": torch.zeros(10**5)}, {}),
     }[kind]
     found = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, found[1]))
@@ -69,3 +69,14 @@ def test_a_line_behind_one_that_was_cut_short_is_not_lost(tmp_path: Path):
     append_line(log, '{"step": 3}')
     append_line(log, '{"step": 4}')
     assert log.read_text().split("\n") == ['{"step": 1}', '{"step": 2, "lo', '{"step": 3}', '{"step": 4}', ""]
+
+
+def test_tensors_are_written_into_the_unfinished_file_and_nowhere_else(tmp_path: Path, monkeypatch):
+    """Which is how a later writer finds what a kill left; safetensors' own writing makes a file of another name."""
+    seen = []
+    monkeypatch.setattr(os, "fsync", lambda _: seen.extend(path.name for path in tmp_path.iterdir()))
+    write_tensors(tmp_path / "a.safetensors", {"a": torch.arange(3)}, {"said": "so"})
+    assert seen[0].startswith(".a.safetensors.")
+    assert seen[0].endswith(".part.safetensors")
+    assert len(set(seen)) <= 2
+    assert load_file(tmp_path / "a.safetensors")["a"].tolist() == [0, 1, 2]

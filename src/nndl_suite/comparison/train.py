@@ -4,7 +4,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import get_args
 
-from safetensors.torch import save_file
 from torch import Tensor
 
 from nndl_suite.comparison.architectures import check_sizes, resolve_arm
@@ -17,10 +16,10 @@ from nndl_suite.comparison.splits import load_splits, split_settings
 from nndl_suite.comparison.vit import VitName
 from nndl_suite.data.batches import check_batch_size
 from nndl_suite.errors import ConfigError
-from nndl_suite.training.checksums import sealed
+from nndl_suite.training.checksums import sealed, write_tensors
 from nndl_suite.training.environment import Spread
 from nndl_suite.training.fabric import Device, Precision, device_name, join_fabric
-from nndl_suite.training.files import Json, write_atomically
+from nndl_suite.training.files import Json
 from nndl_suite.training.intervals import Interval, wilson_interval
 from nndl_suite.training.locks import only_writer
 from nndl_suite.training.processes import from_first, one_falls_all_fall
@@ -134,7 +133,7 @@ def train_architecture(  # noqa: PLR0913 - each is a choice of the person who tr
 
 def _save_weights(file: Path, weights: dict[str, Tensor]) -> None:
     header = sealed({"format": "pt"}, weights)  # what Hugging Face's libraries want to read there
-    write_atomically(file, lambda part: save_file(weights, part, metadata=header))
+    write_tensors(file, weights, header)
 
 
 def _rates(arm: str, recipe: Recipe) -> Rates:

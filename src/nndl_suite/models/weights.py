@@ -19,15 +19,13 @@ from urllib.error import URLError
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torchvision.models import get_model_weights
 
 from nndl_suite.errors import ConfigError, DataError
 from nndl_suite.models.backbones import Backbone, Stem, build_backbone
 from nndl_suite.models.normalisation import Channels, Normalisation
-from nndl_suite.training.checksums import CHECKSUM, checksum, sealed
-from nndl_suite.training.files import write_atomically
+from nndl_suite.training.checksums import CHECKSUM, checksum, sealed, write_tensors
 
 StateDict = dict[str, Tensor]
 
@@ -79,7 +77,7 @@ def save_backbone(file: Path, backbone: Backbone, *, image_size: int, normalisat
         "std": json.dumps(normalisation.std),
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in backbone.trunk.state_dict().items()}
-    write_atomically(file, lambda part: save_file(tensors, part, metadata=sealed(described, tensors)))
+    write_tensors(file, tensors, sealed(described, tensors))
 
 
 def read_header(file: Path) -> BackboneHeader | None:

@@ -14,12 +14,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from nndl_suite.errors import DamagedFile, NndlWarning, RunError
-from nndl_suite.training.checksums import CHECKSUM, checksum, sealed
-from nndl_suite.training.files import Json, write_atomically
+from nndl_suite.training.checksums import CHECKSUM, checksum, sealed, write_tensors
+from nndl_suite.training.files import Json
 from nndl_suite.training.packed_state import State as State
 from nndl_suite.training.packed_state import equal_states as equal_states
 from nndl_suite.training.packed_state import put_tensors, take_tensors
@@ -69,7 +68,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     }
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"step-{checkpoint.step:09d}.safetensors"
-    write_atomically(file, lambda part: save_file(tensors, part, metadata=sealed(header, tensors)))
+    write_tensors(file, tensors, sealed(header, tensors))
     for old in checkpoint_files(folder)[:-_KEPT]:
         old.unlink(missing_ok=True)
     return file

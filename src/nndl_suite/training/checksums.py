@@ -3,9 +3,13 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
+from safetensors.torch import save
 from torch import Tensor
+
+from nndl_suite.training.files import write_atomically
 
 CHECKSUM = "checksum"
 """The key, in the header of a safetensors file, that holds one."""
@@ -32,3 +36,12 @@ def checksum(header: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
 def sealed(header: Mapping[str, str], tensors: Mapping[str, Tensor]) -> dict[str, str]:
     """The header with the checksum of it and of the tensors."""
     return {**header, CHECKSUM: checksum(header, tensors)}
+
+
+def write_tensors(file: Path, tensors: dict[str, Tensor], header: dict[str, str]) -> None:
+    """Write a safetensors file, atomically.
+
+    Through memory: safetensors' own writing to a file makes a temporary one beside it, which a kill leaves there.
+    """
+    content = save(tensors, metadata=header)
+    write_atomically(file, lambda part: part.write_bytes(content))

@@ -6,8 +6,6 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from safetensors import SafetensorError
-
 from nndl_suite.errors import RunError
 from nndl_suite.training.json_files import Json, check_finite, load_json
 from nndl_suite.training.parts import new_part, tidy
@@ -34,20 +32,15 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
             handle = -1
         part.replace(path)
         _flush_folder(path.parent)
-    except (OSError, SafetensorError) as error:
-        raise RunError(f"cannot write {path}: {_why(error)}; free some space or choose another --out") from error
+    except OSError as error:
+        raise RunError(
+            f"cannot write {path}: {error.strerror or error}; free some space or choose another --out"
+        ) from error
     finally:
         if part is not None:
             part.unlink(missing_ok=True)
         if handle >= 0:
             os.close(handle)
-
-
-def _why(error: Exception) -> str:
-    """The system's reason, without the name of the temporary file."""
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
-    return str(error).partition(" at path")[0]
 
 
 def _flush_folder(folder: Path) -> None:
