@@ -17,6 +17,7 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
+_NAMED = {"mesh": "a mesh", "cloud": "a point cloud", "cameras": "the cameras"}
 FieldDevice = Annotated[
     DeviceChoice,
     typer.Option("--device", help="auto is the CPU: on cuda learning is far faster, but so far less good."),
@@ -260,7 +261,7 @@ def export(
             scan.export_point_cloud(out, frame=frame, watch=watch)
         else:
             scan.export_mesh(out, resolution=resolution, max_faces=max_faces or None, frame=frame, watch=watch)
-    _wrote(out, as_json=as_json)
+    _wrote(out, as_json=as_json, what=_NAMED[chosen])
 
 
 @app.command()
@@ -308,11 +309,11 @@ def _what(out: Path) -> Literal["mesh", "cloud", "cameras"]:
     return "cloud" if suffix == ".ply" and "cloud" in out.stem.lower() else "mesh"
 
 
-def _wrote(file: Path, *, as_json: bool) -> None:
+def _wrote(file: Path, *, as_json: bool, what: str = "") -> None:
     if as_json:
         print_json({"file": str(file)})
     else:
-        say(f"wrote {file.resolve()}")
+        say(f"wrote {what and f'{what}: '}{file.resolve()}")
 
 
 def _holdout(text: str) -> Literal["every8"] | float:
