@@ -36,12 +36,6 @@ def contract(points: Float32[np.ndarray, "n 3"]) -> Float32[np.ndarray, "n 3"]:
     return points * (2 - 1 / norm) / norm
 
 
-def uncontract(points: Float32[np.ndarray, "n 3"]) -> Float32[np.ndarray, "n 3"]:
-    """The inverse of `contract`, inside the ball of radius 2."""
-    norm = np.maximum(np.linalg.norm(points, axis=-1, keepdims=True), 1)
-    return points / (norm * (2 - norm))
-
-
 def into_cube(points: Float32[np.ndarray, "n 3"], bound: float | None) -> Float32[np.ndarray, "n 3"]:
     """Places in the unit cube that a field fills: all of space, contracted, or the ball of radius `bound`."""
     return 0.5 + 0.25 * contract(points) if bound is None else 0.5 + 0.5 / bound * points
