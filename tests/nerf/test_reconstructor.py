@@ -264,11 +264,13 @@ def test_a_run_is_gone_on_with_only_as_it_was_started(finished: Path, capture: P
 def test_what_is_no_capture_is_refused_at_once(capture: Path, tmp_path: Path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "notes.txt").write_text("hello")
+    (tmp_path / "clip.mp4").write_text("hello")
     out = tmp_path / "run"
     for source, told in (
         ("nowhere", "does not exist"),
         ("empty", "is empty"),
         ("notes.txt", "neither a folder nor a video"),
+        ("clip.mp4", "cannot be read as a video .Invalid data"),
     ):
         with pytest.raises(CaptureError, match=told):
             ColmapNerfReconstructor(tmp_path / source, out=out)

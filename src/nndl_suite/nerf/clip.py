@@ -64,7 +64,7 @@ def sharpest_frames(
             yield from _sharpest_of_stretches(length.measured(_decoded(container, stream, length)), total, count, watch)
             told = length.shortfall()
     except _UNREADABLE as error:
-        raise CaptureError(f"{video} cannot be read as a video ({error}); is it whole?") from error
+        raise _unreadable(video, error) from error
     if told:
         note(f"{video.name}: {told}")
 
@@ -121,15 +121,42 @@ def _packets(container: InputContainer, stream: VideoStream) -> Iterator["av.Pac
 def _count_frames(video: Path) -> int:
     """Packets in the picture track, read without decoding: headers may say nothing, or what once was."""
     with _opened(video) as container:
-        if not container.streams.video:
-            raise CaptureError(f"{video} has no picture track; is it a sound recording?")
-        stream = container.streams.video[0]
-        if stream.width * stream.height > _MOST_PIXELS:
-            raise CaptureError(
-                f"{video} says that it has {stream.width} x {stream.height} pixels, more than {_MOST_PIXELS // 2**20} "
-                "million; is it whole?"
-            )
+        _check_pictures(video, container)
         return max(1, sum(packet.size > 0 for packet in _packets(container, container.streams.video[0])))
+
+
+def check_video(video: Path) -> None:
+    """Look whether a file is a video at all, without reading it through.
+
+    Raises:
+        CaptureError: it cannot be read as one.
+    """
+    try:
+        with _opened(video) as container:
+            _check_pictures(video, container)
+    except _UNREADABLE as error:
+        raise _unreadable(video, error) from error
+
+
+def _check_pictures(video: Path, container: InputContainer) -> None:
+    if not container.streams.video:
+        raise CaptureError(f"{video} has no picture track; is it a sound recording?")
+    stream = container.streams.video[0]
+    if stream.width * stream.height > _MOST_PIXELS:
+        raise CaptureError(
+            f"{video} says that it has {stream.width} x {stream.height} pixels, more than {_MOST_PIXELS // 2**20} "
+            "million; is it whole?"
+        )
+
+
+def _unreadable(video: Path, error: Exception) -> CaptureError:
+    return CaptureError(f"{video} cannot be read as a video ({_reason(error)}); is it whole?")
+
+
+def _reason(error: Exception) -> str:
+    """What the decoder says, without its number and the file's name."""
+    told = error.strerror if isinstance(error, OSError | av.error.FFmpegError) else None
+    return told or str(error)
 
 
 def _opened(video: Path) -> InputContainer:

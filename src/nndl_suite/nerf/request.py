@@ -7,7 +7,7 @@ from typing import Any, Literal, cast, get_args
 
 from nndl_suite.errors import CaptureError, ConfigError, RunError, unknown_name
 from nndl_suite.nerf.capture import FEWEST_PHOTOS
-from nndl_suite.nerf.clip import VIDEO_SUFFIXES, is_video
+from nndl_suite.nerf.clip import VIDEO_SUFFIXES, check_video, is_video
 from nndl_suite.nerf.photo_files import find_photos
 from nndl_suite.nerf.readers import has_poses
 from nndl_suite.training.fabric import Device, resolve_device
@@ -120,6 +120,8 @@ def check_source(source: Path, poses: PosesFrom) -> None:
         find_photos(source)
     elif not is_video(source):
         raise CaptureError(f"{source} is neither a folder nor a video ({', '.join(sorted(VIDEO_SUFFIXES))})")
+    else:
+        check_video(source)
 
 
 def fingerprint(source: Path) -> str:
