@@ -29,6 +29,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import torch
 from record import circumstances, save
 
 _TESTS = Path(__file__).parent.parent / "tests"
@@ -109,6 +110,7 @@ def _in_child(target: Target, valid: Path, number: int) -> dict[str, Any]:
     shutil.copytree(valid, folder)
     file = folder if number < 0 else spoil(target, folder, Random(f"{target.name} {number}"))
     _be_quiet()
+    torch.set_num_threads(1)  # the threads of the process that it was forked off are not in it
     before = _status("VmRSS")
     limit = _status("VmSize") + _BYTES
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

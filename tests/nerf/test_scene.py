@@ -294,8 +294,14 @@ def test_a_point_lies_on_the_ray_of_the_pixel_that_sees_it(models: Path) -> None
 def test_broken_colmap_models_are_errors(models: Path, tmp_path: Path) -> None:
     shutil.copytree(models / "bin", tmp_path / "cut")
     images = tmp_path / "cut/sparse/0/images.bin"
-    images.write_bytes(images.read_bytes()[:40])
+    content = images.read_bytes()
+    images.write_bytes(content[:60])
     with pytest.raises(CaptureError, match="cannot be read"):
+        read_scene(tmp_path / "cut")
+    images.write_bytes(content)
+    frames = images.with_name("frames.bin")
+    frames.write_bytes((2**61).to_bytes(8, "little") + frames.read_bytes()[8:])
+    with pytest.raises(DataError, match=r"frames\.bin is damaged: it says that it holds 2,305,843"):
         read_scene(tmp_path / "cut")
     shutil.copytree(models / "bin/sparse", tmp_path / "bare/sparse")
     with pytest.raises(CaptureError, match="none of the 6 photos"):

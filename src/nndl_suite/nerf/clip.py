@@ -61,7 +61,13 @@ def sharpest_frames(
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
             length = _Length(container, stream)
-            yield from _sharpest_of_stretches(length.measured(_decoded(container, stream, length)), total, count, watch)
+            frames = length.measured(_decoded(container, stream, length))
+            best = _sharpest_of_stretches(frames, total, count, watch)
+            first = next(best, None)
+            if first is None:
+                raise CaptureError(f"no frame of {video} can be decoded; is the file whole?")
+            yield first
+            yield from best
             told = length.shortfall()
     except _UNREADABLE as error:
         raise _unreadable(video, error) from error
@@ -178,9 +184,8 @@ def _sharpest_of_stretches(
         score = sharpness(_luma(frame))
         if best is None or score > best[0]:
             best = (score, number, frame)
-    if best is None:
-        raise CaptureError("no frame of the video can be decoded; is the file whole?")
-    yield best[1], _upright(best[2])
+    if best is not None:
+        yield best[1], _upright(best[2])
     watch(Step(stage="reading the video", done=total, total=total))
 
 

@@ -16,6 +16,9 @@ from nndl_suite.nerf.masks import find_masks
 from nndl_suite.nerf.scene import Points, PoseReport, Scene, View
 from nndl_suite.training.files import Json, read_json
 
+_BINARIES = ("cameras", "images", "points3D", "rigs", "frames")
+_FEWEST_BYTES = 8
+"""An entry of any of them is larger."""
 _PHOTO_FOLDERS = ("images", "input", ".")
 
 
@@ -37,6 +40,7 @@ def read_colmap(path: Path) -> Scene:
         CaptureError: the photos are not found, or COLMAP cannot read the model.
     """
     folders = model_folders(path)
+    _check_counts(folders)
     try:
         answer = ask_colmap("read_model", {"folders": list[Json](map(str, folders))})
     except CaptureError as error:
@@ -63,6 +67,17 @@ def read_colmap(path: Path) -> Scene:
         points=points if len(points.xyz) else None,
         poses=_report(path, told, views),
     )
+
+
+def _check_counts(folders: list[Path]) -> None:
+    """Refuse a file that says it holds more than it can: COLMAP would read on for a minute, past its end."""
+    files = [folder / f"{name}.bin" for folder in folders for name in _BINARIES]
+    for file in filter(Path.is_file, files):
+        size = file.stat().st_size
+        with file.open("rb") as content:
+            count = int.from_bytes(content.read(8), "little")
+        if count * _FEWEST_BYTES > size:
+            raise DataError(f"{file} is damaged: it says that it holds {count:,} entries, in {size:,} bytes")
 
 
 def _cameras(told: Any) -> tuple[Camera, ...]:
