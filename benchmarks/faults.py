@@ -126,8 +126,9 @@ def keep(row: dict[str, Any]) -> None:
     """Put one row in the place of its forerunner."""
     found = json.loads(RESULT.read_text()) if RESULT.exists() else {"rows": []}
     rows = {(old["command"], old["fault"]): old for old in found["rows"]}
-    rows[row["command"], row["fault"]] = row
-    content = {**circumstances(), "rows": [rows[key] for key in sorted(rows)]}
+    about = circumstances()
+    rows[row["command"], row["fault"]] = {**row, "commit": about["commit"], "date": about["date"]}
+    content = {**about, "rows": [rows[key] for key in sorted(rows)]}
     RESULT.write_text(json.dumps(content, indent=2) + "\n")
 
 
