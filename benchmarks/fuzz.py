@@ -117,6 +117,8 @@ def _in_child(target: Target, valid: Path, number: int) -> dict[str, Any]:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(_SECONDS)
     warnings.simplefilter("error")
+    for theirs in ("Detected pickle protocol", "constrained_layout not applied"):  # torch's and matplotlib's own words
+        warnings.filterwarnings("ignore", theirs)
     told: dict[str, Any] = {"file": file.name}
     try:
         target.read(folder)

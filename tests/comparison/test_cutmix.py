@@ -2,6 +2,7 @@ import math
 import pickle
 import runpy
 from fractions import Fraction
+from importlib.metadata import version
 from pathlib import Path
 from unittest import mock
 
@@ -11,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kornia.augmentation import RandomCutMixV2
+from packaging.version import Version
 from timm.data.mixup import Mixup
 from timm.data.mixup import cutmix_bbox_and_lam as timm_box
 from torch.distributions import Beta, Uniform
@@ -29,6 +31,8 @@ from nndl_suite.comparison.cutmix import (
 )
 from nndl_suite.errors import ConfigError
 
+NEW_TIMM = pytest.mark.skipif(Version(version("timm")) < Version("1.0.31"), reason="timm had other boxes before")
+NEW_KORNIA = pytest.mark.skipif(Version(version("kornia")) < Version("0.9"), reason="kornia had another lambda before")
 VARIANTS = ["original", "torchvision", "timm", "kornia"]
 PARTNERS = {"torchvision": lambda i, b: (i - 1) % b, "timm": lambda i, b: b - 1 - i}
 
@@ -147,6 +151,7 @@ def test_same_as_torchvision_given_the_same_draws(b, h, w, lam, seed):
     torch.testing.assert_close(targets, expected_targets, rtol=0, atol=2e-7)
 
 
+@NEW_TIMM
 @settings(deadline=None, derandomize=True, max_examples=100)
 @given(
     half=st.integers(1, 3),
@@ -171,6 +176,7 @@ def test_same_as_timm_given_the_same_draws(half, h, w, lam, smoothing, seed):
     torch.testing.assert_close(targets * (1 - smoothing) + smoothing / 7, expected_targets, rtol=0, atol=3e-7)
 
 
+@NEW_KORNIA
 @settings(deadline=None, derandomize=True, max_examples=60)
 @given(
     b=st.integers(2, 9), h=st.integers(1, 21), w=st.integers(1, 21), alpha=st.floats(0.2, 5), seed=st.integers(0, 2**31)
@@ -218,7 +224,11 @@ def _boxes_of_kornia(n, alpha, size):
 
 @pytest.mark.parametrize(
     ("variant", "theirs"),
-    [("torchvision", _boxes_of_torchvision), ("timm", _boxes_of_timm), ("kornia", _boxes_of_kornia)],
+    [
+        ("torchvision", _boxes_of_torchvision),
+        pytest.param("timm", _boxes_of_timm, marks=NEW_TIMM),
+        pytest.param("kornia", _boxes_of_kornia, marks=NEW_KORNIA),
+    ],
 )
 def test_boxes_have_the_library_s_distribution(variant, theirs):
     n, alpha, size = 10_000, 0.6, (24, 41)

@@ -243,6 +243,19 @@ def test_a_label_is_the_number_of_a_class(tmp_path, label):
         load_image_set(f"wds:{tmp_path}", "train", image_size=8)
 
 
+def test_a_class_is_called_something_that_a_result_can_say(tmp_path):
+    with tarfile.open(tmp_path / "images.tar", "w") as tar:
+        picture = io.BytesIO()
+        valid.picture().save(picture, "PNG")
+        for name, body in (("x.png", picture.getvalue()), ("x.cls", b"0")):
+            member = tarfile.TarInfo(name)
+            member.size = len(body)
+            tar.addfile(member, io.BytesIO(body))
+    (tmp_path / "classes.txt").write_bytes(b"caf\xe9\n")
+    with pytest.raises(DataError, match=r"images\.tar: the class 'caf.udce9' is not in UTF-8"):
+        load_image_set(f"wds:{tmp_path / 'images.tar'}", "train", image_size=8)
+
+
 def _tar_of(head: tarfile.TarInfo, size: int) -> bytes:
     block = bytearray(head.tobuf(tarfile.GNU_FORMAT))
     block[124:136] = tarfile.itn(size, 12, tarfile.GNU_FORMAT)
@@ -279,7 +292,7 @@ def test_weights_that_would_unpack_to_far_more_are_refused(tmp_path, monkeypatch
     monkeypatch.setattr(weights, "_LARGE_BYTES", 2**20)
     with zipfile.ZipFile(tmp_path / "weights.pth", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data/0", bytes(2**22))
-    with _cheaply(), pytest.raises(DataError, match=r"weights\.pth .*would unpack"):
+    with _cheaply(), pytest.raises(DataError, match=r"weights\.pth.*would unpack"):
         read_state_dict(tmp_path / "weights.pth")
 
 

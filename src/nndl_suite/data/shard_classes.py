@@ -10,6 +10,7 @@ from torch import Tensor
 from nndl_suite.data.arrays import MOST_CLASSES
 from nndl_suite.data.shard_index import UNLABELLED, ShardIndex
 from nndl_suite.errors import DataError
+from nndl_suite.training.json_files import is_unicode
 
 CLASS_NAMES = "classes.txt"
 """Beside the shards: one name a line, by label. Where it is missing the numbers are the names."""
@@ -39,8 +40,13 @@ def classes_of(
         )
     listed = _listed(file)
     if any(index.words for index in indexes):
-        return _by_words(name, indexes, file, listed)
-    return _by_numbers(name, labels, file, listed)
+        numbers, names = _by_words(name, indexes, file, listed)
+    else:
+        numbers, names = _by_numbers(name, labels, file, listed)
+    for one in names:
+        if not is_unicode(one):
+            raise DataError(f"{name}: the class {one!r} is not in UTF-8; write it so, in the shards or in {file.name}")
+    return numbers, names
 
 
 def _by_numbers(

@@ -13,6 +13,7 @@ from nndl_suite.errors import RunError
 from nndl_suite.report.colours import PALETTE
 from nndl_suite.training.files import Json, read_json
 
+_FARTHEST = 1e12
 _MAX_POINTS = 6000
 _UNIT = 1000  # coordinates are whole thousandths of the drawing's half width
 _YAW_RAD, _PITCH_RAD = 0.6, 0.45  # where the drawing starts, here and in page.js
@@ -123,8 +124,8 @@ def read_scene(file: Path) -> SceneView:
 
 def _vectors(rows: Json) -> Float64[np.ndarray, "n 3"]:
     vectors = np.asarray(rows, dtype=np.float64).reshape(-1, 3)
-    if not np.isfinite(vectors).all():
-        raise ValueError("numbers that are not finite")
+    if not (np.abs(vectors) < _FARTHEST).all():
+        raise ValueError("numbers that are not finite, or too large for a place")
     return vectors
 
 

@@ -41,7 +41,7 @@ def parse_json(text: str) -> Json:
     for node in _nodes(content):
         if isinstance(node, int) and abs(node) > _LARGEST_WHOLE:
             raise ValueError("it holds a whole number of more than 300 digits")
-        if isinstance(node, str) and not _is_unicode(node):
+        if isinstance(node, str) and not is_unicode(node):
             raise ValueError(f"it holds half of a character in {node[:40]!r}")
     return content
 
@@ -79,7 +79,8 @@ def _nodes(content: Json) -> Iterator[Json]:
     raise ValueError(f"it is nested more than {_DEEPEST} deep")
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
+    """Whether UTF-8 can say it; half of a pair, and bytes that were no text, it cannot."""
     if text.isascii():
         return True
     try:
