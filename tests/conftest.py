@@ -22,6 +22,14 @@ def own_cache(tmp_path_factory):
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def unflushed():
+    """Nobody cuts the power of a test, and waiting for the disk takes a large part of its time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The root of the real data; skips the test where there is none."""

@@ -70,12 +70,6 @@ def watched(folder, leaks=()):
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="counts open files in /proc")
 
 
-@pytest.fixture(autouse=True)
-def unflushed(monkeypatch):
-    """Nobody cuts the power here, and a flush of each checkpoint would take most of the time."""
-    monkeypatch.setattr(os, "fsync", lambda _: None)
-
-
 def test_nothing_grows_over_the_steps(tmp_path):
     bytes_a_step, files = watched(tmp_path)
     assert bytes_a_step < 60  # tables of the interpreter still fill a little
