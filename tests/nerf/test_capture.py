@@ -157,7 +157,7 @@ def encode(file: Path, frames: list[np.ndarray], rotation: int = 0) -> Path:
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         if rotation:
             if not hasattr(stream, "set_display_rotation"):
-                pytest.skip("PyAV before 18 cannot write a rotation")
+                pytest.skip("this PyAV cannot write a rotation")
             stream.set_display_rotation(rotation)
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
