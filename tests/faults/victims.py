@@ -142,7 +142,8 @@ def commands(material: Material, server: Any = None) -> dict[str, Command]:
     fetching = Command(
         "ssl probe (shards from a server)",
         lambda out: [
-            *("ssl", "probe", "--features", "random", "--dataset", f"wds:{server.url}/images-{{000000..000000}}.tar", *slim),
+            *("ssl", "probe", "--features", "random", *slim),
+            *("--dataset", f"wds:{server.url}/images-{{000000..000000}}.tar"),
             *(*ON_CPU, "--no-cache", "--data-root", out.with_name("data"), "--out", out),
         ],
         server=server,
