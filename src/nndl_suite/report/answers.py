@@ -55,24 +55,24 @@ def _pretrain(result: Result) -> Answer:
 def _probe(result: Result) -> Answer:
     how = {"linear": "read by a linear classifier", "knn": "read by nearest neighbours", "finetune": "fine-tuned"}
     protocol = str(result["protocol"])
-    return Answer(
-        asked=f"How well do the features of {words.last_name(str(result['features']))} tell the classes of "
-        f"{result['dataset']} apart, {how.get(protocol, protocol)}?",
-        measure="test accuracy",
-        value=words.percent(as_number(result["test_accuracy"])),
-        interval=words.percent_interval(as_interval(result["test_accuracy_ci95"])),
-        sure=f"One classifier{_on_images(result)}: the interval is what another test set of this size would do "
-        "(Wilson). Other seeds are not in it.",
+    asked = (
+        f"How well do the features of {words.last_name(str(result['features']))} tell the classes of "
+        f"{result['dataset']} apart, {how.get(protocol, protocol)}?"
     )
+    return _tested_once(result, asked, "classifier")
 
 
 def _training(result: Result) -> Answer:
+    return _tested_once(result, f"What does {result['arm']} reach on {result['dataset']} by this recipe?", "network")
+
+
+def _tested_once(result: Result, asked: str, what: str) -> Answer:
     return Answer(
-        asked=f"What does {result['arm']} reach on {result['dataset']} by this recipe?",
+        asked=asked,
         measure="test accuracy",
         value=words.percent(as_number(result["test_accuracy"])),
         interval=words.percent_interval(as_interval(result["test_accuracy_ci95"])),
-        sure=f"One network{_on_images(result)}: the interval is what another test set of this size would do (Wilson). "
+        sure=f"One {what}{_on_images(result)}: the interval is what another test set of this size would do (Wilson). "
         "Other seeds are not in it.",
     )
 

@@ -1,4 +1,4 @@
-"""Checksums of what files say, not of how it lies in them: so that no changed bit is taken for a number."""
+"""Safetensors files, and checksums of what they say, so that no changed bit is taken for a number."""
 
 import hashlib
 import json

@@ -93,7 +93,7 @@ def _taken(lock: BaseFileLock) -> bool:
         lock.acquire(timeout=0)
     except Timeout:
         return False
-    except NotImplementedError:
+    except NotImplementedError:  # filelock's word for such a disk
         return True
     return True
 
