@@ -43,6 +43,8 @@ _SECONDS = 10
 _BYTES = 2**30
 _ONE_ARENA = (-8, 1)  # mallopt's M_ARENA_MAX: an arena for each thread would count against the limit, unused
 _TOLD = 25
+_THEIRS = ("Detected pickle protocol", "constrained_layout not applied", "(Possibly c|C)orrupt EXIF data")
+"""Warnings that torch, matplotlib and Pillow give of their own, of what is read all the same."""
 
 
 @dataclass(kw_only=True)
@@ -117,7 +119,7 @@ def _in_child(target: Target, valid: Path, number: int) -> dict[str, Any]:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(_SECONDS)
     warnings.simplefilter("error")
-    for theirs in ("Detected pickle protocol", "constrained_layout not applied"):  # torch's and matplotlib's own words
+    for theirs in _THEIRS:
         warnings.filterwarnings("ignore", theirs)
     told: dict[str, Any] = {"file": file.name}
     try:

@@ -5,10 +5,13 @@
 Each part is a process of its own. `simulated` is six hours of training as the loop sees them: at 20 steps a second
 432,000 steps, a line of the log every 20, a checkpoint every 60 seconds, a report of progress every 0.2, through the
 real loop, log and checkpoints, under a clock that goes 0.05 s a step and with a step that costs nothing. `pretraining`,
-`arm` and `field` are the real trainers on small input for some thousand steps, a checkpoint every two seconds. Memory
-(RSS) and open files are sampled all along. The first fifth is left out; the rest is cut into ten stretches whose means
-give the slope with its 95 % interval (Student's t), `flat` where the interval's upper end is below 1 MiB an hour of
-training, or below 1 MiB a thousand steps of the real trainers.
+`arm` and `field` are the real trainers on small input for twenty thousand steps, a checkpoint every two seconds.
+Sampled all along are open files and memory: `rss` is what the process has of the machine; `heap` what malloc has handed
+out and not got back; `objects` the blocks of Python's own allocator, which malloc knows nothing of. RSS moves by
+megabytes with what lies free between blocks, so a leak is looked for in the other two. The first fifth is left out; the
+rest is cut into ten stretches whose means give the slope with its 95 % interval (Student's t). `flat` says of each
+whether the interval's upper end is below 1 MiB (objects: 1,000) an hour of training, or a thousand steps of the real
+trainers.
 
 `log` writes a log of ten million lines with an epoch every 5,000 and opens it: seconds and the most memory of a process
 that writes the report, of one that wants the newest loss, and, of a tenth of the log, of one that reads it whole.
@@ -18,12 +21,14 @@ that writes the report, of one that wants the newest loss, and, of a tenth of th
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from array import array
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -53,47 +58,78 @@ from nndl_suite.training.watch import Step
 
 HOURS, STEPS_A_SECOND = 6, 20
 STEPS = HOURS * 3600 * STEPS_A_SECOND
-REAL_STEPS = {"pretraining": 4000, "arm": 4000, "field": 4000}
+REAL_STEPS = 20_000
 LINES, EPOCH = 10_000_000, 5000
 STRETCHES = 10
 
 
+class _MallocInfo(ctypes.Structure):
+    """glibc's `struct mallinfo2`."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_size_t)
+        for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()  # noqa: SIM905
+    )
+
+
+_malloc_info = ctypes.CDLL(None).mallinfo2
+_malloc_info.restype = _MallocInfo
+
+
+def memory_now() -> dict[str, float]:
+    """MiB of the process and of malloc's blocks in use, and thousands of blocks in use of Python's own allocator."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
+    malloc = _malloc_info()
+    return {
+        "rss": pages * os.sysconf("SC_PAGE_SIZE") / MIB,
+        "heap": (malloc.uordblks + malloc.hblkhd) / MIB,
+        "objects": sys.getallocatedblocks() / 1000,
+    }
+
+
 class Samples:
-    """Memory and open files by step."""
+    """Memory and open files by step, in arrays, so that looking hardly adds to what is looked at."""
 
     def __init__(self) -> None:
-        self.steps: list[int] = []
-        self.rss: list[int] = []
-        self.files: list[int] = []
+        self.steps, self.files = array("q"), array("q")
+        self.memory = {"rss": array("d"), "heap": array("d"), "objects": array("d")}
 
     def take(self, step: int) -> None:
         """Look now."""
-        pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
         self.steps.append(step)
-        self.rss.append(pages * os.sysconf("SC_PAGE_SIZE"))
         self.files.append(len(os.listdir("/proc/self/fd")))
+        for name, value in memory_now().items():
+            self.memory[name].append(value)
 
     def told(self, unit: float, of: str) -> dict[str, Json]:
-        """The slope of memory for `unit` steps, and what there was of files."""
+        """The slopes of memory for `unit` steps, and what there was of files."""
         begin = next(i for i, step in enumerate(self.steps) if step >= self.steps[-1] / 5)
-        means = [
-            (float(np.mean(x)), float(np.mean(y)))
-            for x, y in zip(
-                np.array_split(self.steps[begin:], STRETCHES), np.array_split(self.rss[begin:], STRETCHES), strict=True
-            )
-        ]
-        fit = linregress([x / unit for x, _ in means], [y / MIB for _, y in means])
-        reach = float(t.ppf(0.975, STRETCHES - 2)) * float(fit.stderr)
-        slope = float(fit.slope)
+        steps = np.asarray(self.steps[begin:]) / unit
         return {
             "steps": self.steps[-1],
             "samples": len(self.steps),
-            f"mib_a_{of}": round(slope, 4),
-            f"mib_a_{of}_ci95": [round(slope - reach, 4), round(slope + reach, 4)],
-            "flat": slope + reach < 1.0,
-            "mib_first_and_last_stretch": [round(means[0][1] / MIB, 2), round(means[-1][1] / MIB, 2)],
+            **{
+                f"{name} ({'thousand blocks' if name == 'objects' else 'MiB'} a {of})": _slope(
+                    steps, np.asarray(values[begin:])
+                )
+                for name, values in self.memory.items()
+            },
             "open_files": [min(self.files[begin:]), max(self.files[begin:])],
         }
+
+
+def _slope(x: np.ndarray, y: np.ndarray) -> dict[str, Json]:
+    """What `y` gains with each 1 of `x`, from the means of ten stretches."""
+    means = [[stretch.mean() for stretch in np.array_split(values, STRETCHES)] for values in (x, y)]
+    fit = linregress(*means)
+    reach = float(t.ppf(0.975, STRETCHES - 2)) * float(fit.stderr)
+    slope = float(fit.slope)
+    return {
+        "slope": round(slope, 4),
+        "ci95": [round(slope - reach, 4), round(slope + reach, 4)],
+        "flat": slope + reach < 1.0,
+        "first_and_last_stretch": [round(float(means[1][0]), 2), round(float(means[1][-1]), 2)],
+    }
 
 
 class Idle:
@@ -149,17 +185,17 @@ def _often() -> None:
 def pretraining(folder: Path) -> dict[str, Json]:
     """SimCLR on a slim network, with its looks at the features."""
     samples = Samples()
-    total = REAL_STEPS["pretraining"]
+    total = REAL_STEPS
     trainer = SSLPretrainer(backbone="resnet18-slim", steps=total, batch_size=16, online_probe="yes", device="cpu")
     trainer.fit("demo", out=folder / "run", watch=_sampling(samples, "pretraining", total))
-    return samples.told(1000, "1000_steps")
+    return samples.told(1000, "thousand steps")
 
 
 def arm(folder: Path) -> dict[str, Json]:
     """A slim CNN as an arm of a comparison, validated after every epoch."""
     samples, batch = Samples(), 50
     per_epoch = int(len(load_image_set("demo", "train")) * 0.9) // batch
-    epochs = -(-REAL_STEPS["arm"] // per_epoch)
+    epochs = -(-REAL_STEPS // per_epoch)
     train_architecture(
         "resnet18-slim",
         "demo",
@@ -169,20 +205,20 @@ def arm(folder: Path) -> dict[str, Json]:
         device="cpu",
         watch=_sampling(samples, "resnet18-slim", epochs * per_epoch),
     )
-    return samples.told(1000, "1000_steps")
+    return samples.told(1000, "thousand steps")
 
 
 def field(folder: Path) -> dict[str, Json]:
     """A small radiance field, its cameras moving too."""
     scene = read_scene(make_demo_capture(folder / "capture", photos=12, size=(80, 60)))
     photos = load_photos(scene, tuple(range(12)), field_from_world=field_frame(scene), max_side=80)
-    samples, total = Samples(), REAL_STEPS["field"]
+    samples, total = Samples(), REAL_STEPS
     settings = TrainSettings(
         steps=total, samples_per_step=2**12, pose_rate=1e-3, field=FieldSettings(log2_rows=12, finest=256)
     )
     run = open_run(folder / "run", kind="nerf", settings={"seed": 0}, resume=False)
     train_field(photos, settings, run, watch=_sampling(samples, "training", total))
-    return samples.told(1000, "1000_steps")
+    return samples.told(1000, "thousand steps")
 
 
 def _sampling(samples: Samples, stage: str, total: int) -> Callable[[Step], None]:

@@ -5,6 +5,7 @@ One JSON object a line on stdin asks for a victim; on stdout come `{"born": pid}
 """
 
 import atexit
+import faulthandler
 import importlib
 import json
 import os
@@ -118,6 +119,7 @@ def tweak(tweaks: dict) -> None:
     if "memory_bytes" in tweaks:
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + tweaks["memory_bytes"], resource.RLIM_INFINITY))
+        faulthandler.dump_traceback_later(60)  # where it hangs, should it
     if "clock" in tweaks:
         jump(tweaks["clock"])
     folders.RESIDENT_BYTES = tweaks.get("resident_bytes", folders.RESIDENT_BYTES)
