@@ -4,13 +4,14 @@ import gc
 import os
 import signal
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from nndl_suite.data.batches import Batches, in_order
+from nndl_suite.data.batches import Batches, _workers_alive, in_order
 from nndl_suite.data.image_set import FileImages, file_set
 from nndl_suite.errors import DataError
 
@@ -58,3 +59,19 @@ def test_while_training(images):
 def test_while_scoring(images):
     with pytest.raises(_SAID[0], match=_SAID[1]):
         list(in_order(images, batch_size=4, workers=1))
+
+
+def test_a_connection_that_breaks_while_a_tensor_is_handed_over():
+    with pytest.raises(DataError, match=r"was killed.*memory.*--resume"), _workers_alive():
+        raise ConnectionResetError(104, "Connection reset by peer")
+
+
+class Faulty(FileImages):
+    def read(self, indices):
+        raise RuntimeError("no such kernel")
+
+
+def test_an_error_within_a_worker_is_not_taken_for_its_death(images):
+    faulty = replace(images, store=Faulty(images.store.files, 8))
+    with pytest.raises(RuntimeError, match="no such kernel"):
+        list(in_order(faulty, batch_size=4, workers=1))

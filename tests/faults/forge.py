@@ -97,6 +97,7 @@ def live(request: dict) -> int:
         os.dup2(source, target)
     for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
         signal.signal(number, handler)
+    faulthandler.register(signal.SIGUSR1)  # says where it is, should it hang
     os.environ.update(request["environment"])
     os.chdir(request["folder"])
     sys.argv = ["nndl-suite", *request["words"]]
@@ -119,7 +120,6 @@ def tweak(tweaks: dict) -> None:
     if "memory_bytes" in tweaks:
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + tweaks["memory_bytes"], resource.RLIM_INFINITY))
-        faulthandler.dump_traceback_later(60)  # where it hangs, should it
     if "clock" in tweaks:
         jump(tweaks["clock"])
     folders.RESIDENT_BYTES = tweaks.get("resident_bytes", folders.RESIDENT_BYTES)

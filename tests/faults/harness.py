@@ -67,6 +67,8 @@ class Victim:
 
     def wait(self, timeout: float = 120.0) -> Death:
         if self.alive(timeout):
+            self.signal(signal.SIGUSR1)  # it says where it is
+            self.alive(1)
             self.signal(signal.SIGKILL)
             self.alive(10)
             return Death(HUNG, timeout, self.said())

@@ -178,6 +178,17 @@ def test_a_checkpoint_of_version_1_is_read_and_the_next_is_of_this_one(tmp_path)
     assert load_checkpoint(saved(tmp_path, 4)).settings == whole.settings
 
 
+def test_what_was_read_stays_when_the_file_is_overwritten(tmp_path):
+    file = saved(tmp_path, 3)
+    found = load_checkpoint(file)
+    with file.open("r+b") as there:
+        there.seek(file.stat().st_size - 96)  # `w` comes last
+        there.write(bytes(96))
+    assert torch.equal(found.state["w"], torch.arange(24.0).reshape(4, 6) + 3)
+    with pytest.raises(DamagedFile):
+        load_checkpoint(file)
+
+
 def test_a_newer_version_is_refused_and_none_before_it_is_used(tmp_path):
     saved(tmp_path, 3)
     rewritten(saved(tmp_path, 9), format="nndl-suite checkpoint 3", version="3", package="9.1")

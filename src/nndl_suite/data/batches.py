@@ -159,12 +159,14 @@ def _workers_alive() -> Generator[None, None, None]:
     """
     try:
         yield
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+    except (RuntimeError, ConnectionError, EOFError) as error:
+        said = str(error)
+        # torch says it in a RuntimeError; in the middle of handing a tensor over, the connection breaks before it can
+        if said.startswith("Caught ") or (isinstance(error, RuntimeError) and "DataLoader worker" not in said):
             raise
         raise DataError(
             "a process that reads images was killed; the system does this when memory runs out: free some, then go on "
-            f"with --resume ({str(error).partition('.')[0]})"
+            f"with --resume ({said.partition('.')[0]})"
         ) from error
 
 

@@ -25,7 +25,7 @@ from torchvision.models import get_model_weights
 from nndl_suite.errors import ConfigError, DataError
 from nndl_suite.models.backbones import Backbone, Stem, build_backbone
 from nndl_suite.models.normalisation import Channels, Normalisation
-from nndl_suite.training.checksums import CHECKSUM, checksum, sealed, write_tensors
+from nndl_suite.training.checksums import CHECKSUM, checksum, sealed, tensors_of, write_tensors
 
 StateDict = dict[str, Tensor]
 
@@ -139,7 +139,7 @@ def read_state_dict(file: Path) -> StateDict:
 def _read_safetensors(file: Path) -> StateDict:
     with safe_open(file, framework="pt") as opened:
         header = opened.metadata() or {}
-        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a dict
+        tensors = tensors_of(opened)
     if CHECKSUM in header and header[CHECKSUM] != checksum(header, tensors):
         raise DataError(f"{file} is damaged (what it holds does not fit its checksum); copy or make it again")
     return tensors

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from nndl_suite.errors import DamagedFile, NndlWarning, RunError
-from nndl_suite.training.checksums import CHECKSUM, checksum, sealed, write_tensors
+from nndl_suite.training.checksums import CHECKSUM, checksum, sealed, tensors_of, write_tensors
 from nndl_suite.training.files import Json
 from nndl_suite.training.packed_state import State as State
 from nndl_suite.training.packed_state import equal_states as equal_states
@@ -139,7 +139,7 @@ def load_checkpoint(file: Path) -> Checkpoint:
         with safe_open(file, framework="pt") as content:
             header = content.metadata() or {}
             _check_version(file, header)
-            tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 - not a dict
+            tensors = tensors_of(content)
         if CHECKSUM in header and header[CHECKSUM] != checksum(header, tensors):
             raise DamagedFile(f"{file} is damaged (what it holds does not fit its checksum)")
         nodes: dict[str, object] = json.loads(header["state"])

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
@@ -36,6 +37,15 @@ def checksum(header: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
 def sealed(header: Mapping[str, str], tensors: Mapping[str, Tensor]) -> dict[str, str]:
     """The header with the checksum of it and of the tensors."""
     return {**header, CHECKSUM: checksum(header, tensors)}
+
+
+def tensors_of(content: safe_open) -> dict[str, Tensor]:
+    """Everything in an open safetensors file, as copies.
+
+    What safetensors gives is the file itself, mapped: it would change with the file after it was checked, and would
+    keep Windows from deleting it.
+    """
+    return {name: content.get_tensor(name).clone() for name in content.keys()}  # noqa: SIM118 - not a dict
 
 
 def write_tensors(file: Path, tensors: dict[str, Tensor], header: dict[str, str]) -> None:
