@@ -50,10 +50,10 @@ from nndl_suite.nerf.readers import read_scene
 from nndl_suite.nerf.trainer import TrainSettings, train_field
 from nndl_suite.training import loop
 from nndl_suite.training.checkpoints import Checkpoint, State, load_checkpoint, save_checkpoint
-from nndl_suite.training.checksums import checksum
 from nndl_suite.training.files import Json
 from nndl_suite.training.loop import LoopSettings, run_loop
 from nndl_suite.training.runs import RunFolder, open_run
+from nndl_suite.training.tensor_files import checksum
 from nndl_suite.training.watch import Step
 
 HOURS, STEPS_A_SECOND = 6, 20

@@ -15,7 +15,7 @@ from nndl_suite.training.checkpoints import (
     save_checkpoint,
     take_up,
 )
-from nndl_suite.training.checksums import checksum
+from nndl_suite.training.tensor_files import checksum
 
 leaves = (
     st.none()

@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import load_file
 
 from nndl_suite.errors import RunError
-from nndl_suite.training.checksums import write_tensors
 from nndl_suite.training.files import append_line, check_place, write_atomically, write_json
 from nndl_suite.training.parts import new_part
+from nndl_suite.training.tensor_files import write_tensors
 
 if os.name == "posix":
     import resource

@@ -31,6 +31,8 @@ from nndl_suite.training.command import begun_by
 from nndl_suite.training.environment import is_told_first
 
 _NO_MEMORY = ("can't allocate memory", "Cannot allocate memory", "CUDA out of memory", "can't start new thread")
+_ONEDNN_NO_MEMORY = ("could not create a primitive", "could not create a memory")
+"""All that oneDNN says then; what it cannot do at all is told in more words."""
 _NO_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 app = typer.Typer(
@@ -129,9 +131,10 @@ def _say(error: NndlError) -> None:
 def _lack(error: Exception) -> str | None:
     """What the machine lacks, where that is why something failed."""
     go_on = "a command that writes a run goes on with --resume"
-    if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
+    said = str(error)
+    if isinstance(error, MemoryError) or said in _ONEDNN_NO_MEMORY or any(words in said for words in _NO_MEMORY):
         return f"not enough memory ({error}); close other programs, or ask for smaller batches or images; {go_on}"
-    if "DataLoader worker" in str(error):  # torch says so wherever the command happens to be
+    if "DataLoader worker" in said:  # torch says so wherever the command happens to be
         return f"a process that reads images was killed, as happens when memory runs out ({error}); {go_on}"
     if isinstance(error, OSError) and error.errno in _NO_DISK:
         where = "" if error.filename is None else f" {error.filename}"

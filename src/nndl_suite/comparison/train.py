@@ -16,7 +16,6 @@ from nndl_suite.comparison.splits import load_splits, split_settings
 from nndl_suite.comparison.vit import VitName
 from nndl_suite.data.batches import check_batch_size
 from nndl_suite.errors import ConfigError
-from nndl_suite.training.checksums import sealed, write_tensors
 from nndl_suite.training.environment import Spread
 from nndl_suite.training.fabric import Device, Precision, device_name, join_fabric
 from nndl_suite.training.files import Json
@@ -24,6 +23,7 @@ from nndl_suite.training.intervals import Interval, wilson_interval
 from nndl_suite.training.locks import only_writer
 from nndl_suite.training.processes import from_first, one_falls_all_fall
 from nndl_suite.training.runs import open_run
+from nndl_suite.training.tensor_files import sealed, write_tensors
 from nndl_suite.training.watch import Watcher, ignore
 
 _WEIGHTS = "weights.safetensors"

@@ -25,7 +25,7 @@ from torchvision.models import get_model_weights
 from nndl_suite.errors import ConfigError, DataError
 from nndl_suite.models.backbones import Backbone, Stem, build_backbone
 from nndl_suite.models.normalisation import Channels, Normalisation
-from nndl_suite.training.checksums import CHECKSUM, checksum, sealed, tensors_of, write_tensors
+from nndl_suite.training.tensor_files import CHECKSUM, checksum, sealed, tensors_of, write_tensors
 
 StateDict = dict[str, Tensor]
 

@@ -17,11 +17,11 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from nndl_suite.errors import DamagedFile, NndlWarning, RunError
-from nndl_suite.training.checksums import CHECKSUM, checksum, sealed, tensors_of, write_tensors
 from nndl_suite.training.files import Json
 from nndl_suite.training.packed_state import State as State
 from nndl_suite.training.packed_state import equal_states as equal_states
 from nndl_suite.training.packed_state import put_tensors, take_tensors
+from nndl_suite.training.tensor_files import CHECKSUM, checksum, sealed, tensors_of, write_tensors
 
 _KIND = "nndl-suite checkpoint"
 _VERSION = 2

@@ -12,10 +12,9 @@ _TENSOR, _PAIRS = "__tensor__", "__pairs__"
 
 
 def take_tensors(node: State, path: str, tensors: dict[str, Tensor]) -> object:
-    """A JSON copy of `node` whose tensors moved into `tensors`, by path."""
+    """A JSON copy of `node` whose tensors are put into `tensors`, by path: not copied, where they are on the CPU."""
     if isinstance(node, Tensor):
-        # clone: safetensors refuses tensors that share memory, and optimisers hold views
-        tensors[path] = node.detach().to("cpu", copy=True).contiguous()
+        tensors[path] = node.detach().cpu()
         return {_TENSOR: path}
     if isinstance(node, Mapping):
         if all(isinstance(key, str) for key in node):
