@@ -17,6 +17,7 @@ from nndl_suite.errors import Interrupted
         (RuntimeError("[enforce fail] . DefaultCPUAllocator: can't allocate memory"), "not enough memory"),
         (RuntimeError("can't start new thread"), "not enough memory"),
         (RuntimeError("could not create a primitive"), "not enough memory"),
+        (RuntimeError("std::bad_alloc"), "not enough memory"),
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), "not enough memory"),
         (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "), "reads images was killed"),
         (OSError(errno.ENOSPC, "No space left on device", "/tmp/x"), "cannot write /tmp/x: No space left on device"),

@@ -30,7 +30,10 @@ from nndl_suite.errors import Interrupted, NndlError
 from nndl_suite.training.command import begun_by
 from nndl_suite.training.environment import is_told_first
 
-_NO_MEMORY = ("can't allocate memory", "Cannot allocate memory", "CUDA out of memory", "can't start new thread")
+_NO_MEMORY = (
+    *("can't allocate memory", "Cannot allocate memory", "CUDA out of memory"),
+    *("can't start new thread", "std::bad_alloc"),
+)
 _ONEDNN_NO_MEMORY = ("could not create a primitive", "could not create a memory")
 """All that oneDNN says then; what it cannot do at all is told in more words."""
 _NO_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
