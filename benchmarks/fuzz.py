@@ -43,8 +43,8 @@ _SECONDS = 10
 _BYTES = 2**30
 _ONE_ARENA = (-8, 1)  # mallopt's M_ARENA_MAX: an arena for each thread would count against the limit, unused
 _TOLD = 25
-_THEIRS = ("Detected pickle protocol", "constrained_layout not applied", "(Possibly c|C)orrupt EXIF data")
-"""Warnings that torch, matplotlib and Pillow give of their own, of what is read all the same."""
+_THEIRS = ("Detected pickle protocol", "constrained_layout not applied")
+"""Warnings that torch and matplotlib give of their own, of what is read all the same."""
 
 
 @dataclass(kw_only=True)

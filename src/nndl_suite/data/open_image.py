@@ -5,6 +5,7 @@ files in whatever words its decoders have.
 """
 
 import struct
+import threading
 import warnings
 import zlib
 from collections.abc import Generator
@@ -50,12 +51,41 @@ def open_image(source: Path | BytesIO) -> Generator[Image.Image]:
             than 178 megapixels, or far more of them than the file has room for.
     """
     Image.init()  # so that it is known which formats this Pillow has
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        warnings.filterwarnings("ignore", module=r"PIL\.")
-        with Image.open(source, formats=[name for name in _FORMATS if name in Image.OPEN]) as image:
-            _check_size(image, source)
-            yield image
+    formats = [name for name in _FORMATS if name in Image.OPEN]
+    with _QUIET, Image.open(source, formats=formats) as image:
+        _check_size(image, source)
+        yield image
+
+
+class _QuietPillow:
+    """Keeps Pillow's warnings to itself while anybody is within.
+
+    `warnings.catch_warnings` puts back what it found, for all threads: of two that open images, the one that ends first
+    would let warnings through to the other, and the other would leave them off for good. So the first of those within
+    sets the filters, and the last puts them back.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._within = threading.Lock(), 0
+        self._filters = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._within == 0:
+                self._filters = warnings.catch_warnings()
+                self._filters.__enter__()
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+                warnings.filterwarnings("ignore", module=r"PIL\.")
+            self._within += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._within -= 1
+            if self._within == 0:
+                self._filters.__exit__(None, None, None)
+
+
+_QUIET = _QuietPillow()
 
 
 def _check_size(image: Image.Image, source: Path | BytesIO) -> None:
