@@ -18,6 +18,7 @@ from nndl_suite.errors import Interrupted
         (RuntimeError("can't start new thread"), "not enough memory"),
         (RuntimeError("could not create a primitive"), "not enough memory"),
         (RuntimeError("std::bad_alloc"), "not enough memory"),
+        (SystemError("error return without exception set"), "as happens when memory runs out"),
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), "not enough memory"),
         (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "), "reads images was killed"),
         (OSError(errno.ENOSPC, "No space left on device", "/tmp/x"), "cannot write /tmp/x: No space left on device"),

@@ -159,6 +159,20 @@ def test_a_run_that_goes_on_puts_damaged_ones_out_of_the_way(tmp_path):
     assert take_up(tmp_path).step == 7
 
 
+@pytest.mark.parametrize("read", [load_newest, take_up])
+def test_without_memory_no_checkpoint_is_called_damaged(tmp_path, monkeypatch, read):
+    def lacking(_content):
+        raise RuntimeError("unable to mmap 8602884 bytes from file <step>: Cannot allocate memory (12)")
+
+    for step in (3, 9):
+        saved(tmp_path, step)
+    before = checkpoint_files(tmp_path)
+    monkeypatch.setattr("nndl_suite.training.checkpoints.tensors_of", lacking)
+    with pytest.raises(RuntimeError, match="Cannot allocate memory"):
+        read(tmp_path)
+    assert checkpoint_files(tmp_path) == before
+
+
 def rewritten(file, **words):
     """The checkpoint with other words in its header; None takes one out."""
     with safe_open(file, framework="pt") as content:

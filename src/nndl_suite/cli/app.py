@@ -29,13 +29,8 @@ from nndl_suite.cli.screen import say_error, say_warnings
 from nndl_suite.errors import Interrupted, NndlError
 from nndl_suite.training.command import begun_by
 from nndl_suite.training.environment import is_told_first
+from nndl_suite.training.memory import lacks_memory
 
-_NO_MEMORY = (
-    *("can't allocate memory", "Cannot allocate memory", "CUDA out of memory"),
-    *("can't start new thread", "std::bad_alloc"),
-)
-_ONEDNN_NO_MEMORY = ("could not create a primitive", "could not create a memory")
-"""All that oneDNN says then; what it cannot do at all is told in more words."""
 _NO_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 app = typer.Typer(
@@ -134,11 +129,12 @@ def _say(error: NndlError) -> None:
 def _lack(error: Exception) -> str | None:
     """What the machine lacks, where that is why something failed."""
     go_on = "a command that writes a run goes on with --resume"
-    said = str(error)
-    if isinstance(error, MemoryError) or said in _ONEDNN_NO_MEMORY or any(words in said for words in _NO_MEMORY):
+    if lacks_memory(error):
         return f"not enough memory ({error}); close other programs, or ask for smaller batches or images; {go_on}"
-    if "DataLoader worker" in said:  # torch says so wherever the command happens to be
+    if "DataLoader worker" in str(error):  # torch says so wherever the command happens to be
         return f"a process that reads images was killed, as happens when memory runs out ({error}); {go_on}"
+    if isinstance(error, SystemError):  # C code that failed and did not say why
+        return f"Python itself failed, as happens when memory runs out ({error}); {go_on}"
     if isinstance(error, OSError) and error.errno in _NO_DISK:
         where = "" if error.filename is None else f" {error.filename}"
         return f"cannot write{where}: {error.strerror}; free some space; {go_on}"

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from nndl_suite.errors import DamagedFile, NndlWarning, RunError
 from nndl_suite.training.files import Json
+from nndl_suite.training.memory import lacks_memory
 from nndl_suite.training.packed_state import State as State
 from nndl_suite.training.packed_state import equal_states as equal_states
 from nndl_suite.training.packed_state import put_tensors, take_tensors
@@ -33,7 +34,6 @@ _DAMAGED = (
     ArithmeticError,
     AttributeError,
     LookupError,
-    MemoryError,
     RuntimeError,  # also of torch, and of JSON that is nested too deep
     TypeError,
     ValueError,
@@ -155,6 +155,8 @@ def load_checkpoint(file: Path) -> Checkpoint:
             package=header.get("package", ""),
         )
     except _DAMAGED as error:
+        if lacks_memory(error):  # which is no fault of the file's
+            raise
         raise DamagedFile(f"{file} is damaged ({error})") from error
 
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from nndl_suite.errors import ConfigError, Interrupted, RunError
@@ -18,6 +17,7 @@ from nndl_suite.training.agreement import Agreement
 from nndl_suite.training.changes import told_changes
 from nndl_suite.training.checkpoints import Checkpoint, State, save_checkpoint, take_up
 from nndl_suite.training.finite import broken_tensors, went_astray
+from nndl_suite.training.memory import lacks_memory
 from nndl_suite.training.processes import averaged, everywhere, from_first, is_first, world_size
 from nndl_suite.training.runs import RunFolder
 from nndl_suite.training.stopping import stop_requests
@@ -178,9 +178,9 @@ def _resume(trainable: Trainable, run: RunFolder) -> tuple[int, float]:
         return 0, 0.0
     try:
         trainable.load_state(checkpoint.state)
-    except torch.OutOfMemoryError:
-        raise
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        if lacks_memory(error):
+            raise
         began = f"nndl-suite {checkpoint.package}" if checkpoint.package else "the version that began it"
         raise everywhere(
             RunError(
