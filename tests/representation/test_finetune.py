@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from nndl_suite import LinearProbe
 from nndl_suite.data.catalog import load_image_set
 from nndl_suite.data.image_set import resident_set
 from nndl_suite.errors import ConfigError, DataError, Interrupted
@@ -198,3 +199,12 @@ def test_misuse_is_told_kindly(train, fabric, tmp_path):
         finetune(source, train.without_labels(), SHORT, _run(tmp_path / "b"), seed=0, fabric=fabric)
     with pytest.raises(ConfigError, match=r"batch_size must be in \[1, 108\]"):
         finetune(source, train, FinetuneSettings(batch_size=109), _run(tmp_path / "c"), seed=0, fabric=fabric)
+
+
+def test_a_batch_that_the_images_cannot_fill_leaves_no_folder(tmp_path):
+    probe = LinearProbe(
+        features="random", protocol="finetune", backbone="resnet18-slim", batch_size=100_000, device="cpu"
+    )
+    with pytest.raises(ConfigError, match=r"batch_size must be in \[1, \d+\] for demo"):
+        probe.evaluate("demo", out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()

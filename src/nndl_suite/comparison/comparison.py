@@ -132,7 +132,7 @@ def compare_architectures(  # noqa: PLR0913 - the public contract: each is a cho
         check_sizes(arm, recipe.resolutions)
     parts = cut(splits, fractions, batch_size=recipe.batch_size)
     fabric = join_fabric(device, precision, Spread(devices, nodes))
-    check_batch_size(recipe.batch_size, train)
+    check_batch_size(recipe.batch_size, train.name, len(train))
     shapes: Json = {arm.name: arm.shape for arm in arms}
     settings = {"arms": shapes, "epochs": epochs, **split_settings(dataset, recipe, splits, fabric)}
     asked: dict[str, Json] = {**settings, "seeds": list(seeds)}

@@ -96,7 +96,7 @@ def train_architecture(  # noqa: PLR0913 - each is a choice of the person who tr
     check_sizes(network, recipe.resolutions)
     rates = _rates(arm, recipe)
     fabric = join_fabric(device, precision, Spread(devices, nodes))
-    check_batch_size(recipe.batch_size, train)
+    check_batch_size(recipe.batch_size, train.name, len(train))
     size: dict[str, Json] = {
         "arm": network.name,
         "shape": network.shape,

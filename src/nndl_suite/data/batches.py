@@ -26,19 +26,19 @@ class Batch:
     """Positions in the image set, on the CPU."""
 
 
-def check_batch_size(batch_size: int, images: ImageSet) -> None:
-    """Refuse a batch that the images cannot fill or the processes not share.
+def check_batch_size(batch_size: int, name: str, num_images: int) -> None:
+    """Refuse a batch that a set's images cannot fill or the processes not share.
 
     Asked before a run has a folder, the next try finds none.
 
     Raises:
         ConfigError: there are fewer images, or it does not divide by the processes.
     """
-    if not 1 <= batch_size <= len(images):
+    if not 1 <= batch_size <= num_images:
         raise everywhere(
             ConfigError(
-                f"batch_size must be in [1, {len(images)}] for {images.name}, which has so many images to train on, "
-                f"got {batch_size}; try {max(1, len(images) // 4)}"
+                f"batch_size must be in [1, {num_images}] for {name}, which has so many images to train on, "
+                f"got {batch_size}; try {max(1, num_images // 4)}"
             )
         )
     own_part(batch_size)
@@ -71,7 +71,7 @@ class Batches:
             workers: Processes that decode images kept on disk.
             part: The rows of every batch that are given, where several processes share it; None gives all.
         """
-        check_batch_size(batch_size, images)
+        check_batch_size(batch_size, images.name, len(images))
         self._store = images.store
         self._total, self._batch_size, self._seed = len(images), batch_size, seed
         self._device = torch.device(device)

@@ -17,7 +17,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from nndl_suite.data.augmentation import crop_and_flip
-from nndl_suite.data.batches import Batches, in_order
+from nndl_suite.data.batches import Batches, check_batch_size, in_order
 from nndl_suite.data.image_set import ImageSet
 from nndl_suite.data.splits import stratified_split
 from nndl_suite.errors import ConfigError, DataError
@@ -146,6 +146,24 @@ class FinetuneTraining:
         return self.network(pixels.contiguous(memory_format=torch.channels_last)).float()
 
 
+def check_images(images: ImageSet, settings: FinetuneSettings) -> None:
+    """Refuse a set that cannot be fine-tuned on.
+
+    Raises:
+        ConfigError: a batch is larger than the training part.
+        DataError: the images have no labels, under two classes, or are fewer than ten.
+    """
+    labels = images.required_labels()
+    found = len(torch.unique(labels))
+    if found < 2 or len(labels) < 10:
+        raise DataError(f"fine-tuning needs >= 2 classes and >= 10 images, {images.name} has {found} and {len(labels)}")
+    check_batch_size(settings.batch_size, images.name, len(images) - _num_held_out(images))
+
+
+def _num_held_out(images: ImageSet) -> int:
+    return round(HELD_OUT * len(images))
+
+
 def finetune(
     source: FeatureSource,
     images: ImageSet,
@@ -159,16 +177,13 @@ def finetune(
     """Train to the last epoch, from the run's newest checkpoint if there is one.
 
     Raises:
-        ConfigError: a batch is larger than the training part.
-        DataError: the images have no labels, under two classes, or are fewer than ten.
+        ConfigError, DataError: as `check_images`.
         NndlError: the loss is not finite.
         Interrupted: somebody stopped the run.
     """
+    check_images(images, settings)
     labels = images.required_labels()
-    found = len(torch.unique(labels))
-    if found < 2 or len(labels) < 10:
-        raise DataError(f"fine-tuning needs >= 2 classes and >= 10 images, {images.name} has {found} and {len(labels)}")
-    kept, held_out = stratified_split(labels, held_out=round(HELD_OUT * len(labels)), seed=seed)
+    kept, held_out = stratified_split(labels, held_out=_num_held_out(images), seed=seed)
     train, val = images.subset(kept), images.subset(held_out)
     if has_folded_norms(source.backbone):
         _unfold(source, train, settings.batch_size, fabric)

@@ -93,7 +93,7 @@ class SSLPretrainer(PretrainConfig):
             Spread(self.devices, self.nodes),
             find_unused_parameters=METHODS[self.method].rests,
         )
-        check_batch_size(self.batch_size, images)
+        check_batch_size(self.batch_size, images.name, len(images))
         run = open_run(out, kind="pretrain", settings=self._settings(images), resume=resume)
         if (result := from_first(run.result)) is not None:
             return PretrainRun.from_result(run.path, result)

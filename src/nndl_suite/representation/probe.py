@@ -22,7 +22,7 @@ from nndl_suite.representation.choice import Fitted
 from nndl_suite.representation.embedding_map import evenly_spread, write_map_of_features
 from nndl_suite.representation.feature_cache import FeatureReader, cache_folder
 from nndl_suite.representation.features import FeatureSource, load_feature_source
-from nndl_suite.representation.finetune import FinetuneSettings, finetune
+from nndl_suite.representation.finetune import FinetuneSettings, check_images, finetune
 from nndl_suite.representation.knn import fit_knn
 from nndl_suite.representation.linear import fit_linear
 from nndl_suite.representation.neighbours import Described, write_neighbours
@@ -134,6 +134,8 @@ class LinearProbe:
             resolution=self.resolution,
             seed=self.seed,
         )
+        if self.protocol == "finetune":
+            check_images(train, self._finetune_settings())
         run = open_run(out, kind="probe", settings=self._settings(train), resume=resume)
         if (result := run.result()) is not None:
             return ProbeResult.from_result(run.path, result)
