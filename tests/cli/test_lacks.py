@@ -1,6 +1,8 @@
 """What the machine lacks is no bug: one sentence says what, and that nothing is lost."""
 
 import errno
+import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,6 +20,7 @@ from nndl_suite.errors import Interrupted
         (RuntimeError("can't start new thread"), "not enough memory"),
         (RuntimeError("could not create a primitive"), "not enough memory"),
         (RuntimeError("std::bad_alloc"), "not enough memory"),
+        (ImportError("workqueue.so: failed to map segment from shared object"), "not enough memory"),
         (SystemError("error return without exception set"), "as happens when memory runs out"),
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), "not enough memory"),
         (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "), "reads images was killed"),
@@ -47,6 +50,15 @@ def test_it_is_said_even_without_memory_for_colours(monkeypatch, capsys):
     monkeypatch.setattr("nndl_suite.cli.screen.Console.print", fails)
     say_error("not enough memory")
     assert capsys.readouterr().err == "error: not enough memory\n"
+
+
+def test_a_ctrl_c_that_is_lost_in_a_callback_prints_no_traceback(monkeypatch):
+    told = []
+    monkeypatch.setattr("sys.unraisablehook", lambda lost: told.append(lost.exc_value))
+    app._say_no_lost_interrupt()
+    for error in (KeyboardInterrupt(), ValueError("a bug")):
+        sys.unraisablehook(SimpleNamespace(exc_value=error))
+    assert [str(error) for error in told] == ["a bug"]
 
 
 def test_a_second_ctrl_c_while_the_first_is_said(monkeypatch, capsys):

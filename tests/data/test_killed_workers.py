@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from nndl_suite.data.batches import Batches, _workers_alive, in_order
+from nndl_suite.data.batches import Batches, _quiet_at_the_end, _workers_alive, in_order
 from nndl_suite.data.image_set import FileImages, file_set
 from nndl_suite.errors import DataError
 
@@ -75,3 +75,12 @@ def test_an_error_within_a_worker_is_not_taken_for_its_death(images):
     faulty = replace(images, store=Faulty(images.store.files, 8))
     with pytest.raises(RuntimeError, match="no such kernel"):
         list(in_order(faulty, batch_size=4, workers=1))
+
+
+def test_a_hand_over_that_breaks_off_prints_no_traceback_in_the_worker(monkeypatch):
+    told = []
+    monkeypatch.setattr(sys, "excepthook", lambda _kind, error, _trace: told.append(str(error)))
+    _quiet_at_the_end(0)
+    for error in (ConnectionResetError(104, "reset"), EOFError(), ValueError("a bug")):
+        sys.excepthook(type(error), error, None)
+    assert told == ["a bug"]

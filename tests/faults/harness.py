@@ -175,7 +175,7 @@ def damaged(folder: Path) -> list[str]:
     found = []
     for file in sorted(folder.rglob("*")):
         hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-        if not file.is_file() or hidden or _is_material(file):
+        if not file.is_file() or hidden or file.suffix == ".part" or _is_material(file):
             continue
         try:
             _parse(file)

@@ -151,10 +151,11 @@ def read_only(trial: Trial, rng: random.Random) -> Verdict:
         victim.signal(signal.SIGKILL)
         first = victim.wait()
         time.sleep(0.3)  # a child of it may still have a file open
+        nothing_to_do = (trial.place / "out" / "result.json").exists()
         mount("remount,ro", trial.place)
         end = trial.start(*trial.command.again).wait()
         mount("remount,rw", trial.place)
-        if first.code != 0 and end.code == 0:
+        if first.code != 0 and end.code == 0 and not nothing_to_do:
             end = Death(99, end.seconds, "a read-only disk was no hindrance")
         return trial.judge(end, {1, 0})
 

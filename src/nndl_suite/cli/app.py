@@ -81,6 +81,7 @@ def main() -> None:
     for name in ("rank_zero", "distributed"):  # which announce the precision, and each process
         logging.getLogger(f"lightning_fabric.utilities.{name}").setLevel(logging.WARNING)
     say_warnings()
+    _say_no_lost_interrupt()
     try:
         _run(arguments, debug=len(arguments) < len(sys.argv) - 1)
     except KeyboardInterrupt:  # a second one, while the first was put into words
@@ -111,6 +112,17 @@ def _run(arguments: list[str], *, debug: bool) -> None:
             raise
         say_error(_lack(bug) or f"{type(bug).__name__}: {bug} - this is a bug; run again with --debug to see where")
         sys.exit(1)
+
+
+def _say_no_lost_interrupt() -> None:
+    """A Ctrl-C in a callback from C code, as of numba's compiler, is lost there; Python would print a traceback."""
+    say = sys.unraisablehook
+
+    def unless_interrupt(lost: "sys.UnraisableHookArgs") -> None:
+        if not isinstance(lost.exc_value, KeyboardInterrupt):
+            say(lost)
+
+    sys.unraisablehook = unless_interrupt
 
 
 def _write_every_letter() -> None:

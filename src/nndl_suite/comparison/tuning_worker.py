@@ -85,6 +85,7 @@ class Worker:
             while True:
                 trials = self.study.get_trials(deepcopy=False)
                 for number in vigil.silent(trials):
+                    self._drop_checkpoints(number)
                     put_back(self.study, number, deaths=int(trials[number].user_attrs.get(DEATHS, 0)) + 1)
                 done = len(spent(trials, budget))
                 if done >= budget:
@@ -111,6 +112,7 @@ class Worker:
         except UpdateFinishedTrialError:
             return  # this worker was taken for dead, and another has the trial
         except (Interrupted, KeyboardInterrupt) as stopped:
+            self._drop_checkpoints(trial.number)  # a second Ctrl-C may have come while that was done
             put_back(self.study, trial.number, deaths=deaths)
             raise Interrupted(
                 f"stopped in trial {self._place(trial)} of {self.tuning.budget.trials}, whose settings are queued "
@@ -123,7 +125,7 @@ class Worker:
     def _train(self, trial: Trial, watch: Watcher) -> None:
         """One trial to its end, whichever that is."""
         settings = suggest(self.tuning.space, trial)
-        folder = RunFolder(self.folder / f"{trial.number:04d}")
+        folder = self._run_folder(trial.number)
         shutil.rmtree(folder.path, ignore_errors=True)
         folder.checkpoints.mkdir(parents=True)
         started = time.monotonic()
@@ -136,9 +138,16 @@ class Worker:
         except (TrainingError, ConfigError, torch.OutOfMemoryError) as error:
             trial.set_user_attr(REASON, str(error))
         finally:
-            shutil.rmtree(folder.checkpoints, ignore_errors=True)  # as large as networks, and nobody reads them
+            self._drop_checkpoints(trial.number)
         trial.set_user_attr(SECONDS, round(time.monotonic() - started, 3))
         self.study.tell(trial, accuracy, state)
+
+    def _run_folder(self, number: int) -> RunFolder:
+        return RunFolder(self.folder / f"{number:04d}")
+
+    def _drop_checkpoints(self, number: int) -> None:
+        """They are as large as networks, and nobody reads them."""
+        shutil.rmtree(self._run_folder(number).checkpoints, ignore_errors=True)
 
     def _accuracy(self, trial: Trial, settings: Settings, folder: RunFolder, watch: Watcher) -> float:
         """Validation accuracy after the last epoch."""

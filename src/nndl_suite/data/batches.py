@@ -1,8 +1,10 @@
 """Batches of an image set: shuffled by seed, addressable by step, the same from memory and from disk."""
 
+import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import TracebackType
 
 import torch
 from jaxtyping import Int64, UInt8
@@ -142,7 +144,25 @@ class _Reads(Dataset[Tensor]):
 
 def _loader(store: ImageStore, batches: list[Tensor], workers: int) -> DataLoader[Tensor]:
     # its own generator: a DataLoader otherwise draws from the caller's global one
-    return DataLoader(_Reads(store), sampler=batches, batch_size=None, num_workers=workers, generator=torch.Generator())
+    return DataLoader(
+        _Reads(store),
+        sampler=batches,
+        batch_size=None,
+        num_workers=workers,
+        generator=torch.Generator(),
+        worker_init_fn=_quiet_at_the_end,
+    )
+
+
+def _quiet_at_the_end(_: int) -> None:
+    """In a worker: where the command ends while a batch is handed over, multiprocessing's thread prints a traceback."""
+    say = sys.excepthook
+
+    def unless_broken_off(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if not isinstance(error, ConnectionError | EOFError):
+            say(kind, error, trace)
+
+    sys.excepthook = unless_broken_off
 
 
 def _from_workers(loader: DataLoader[Tensor]) -> Iterator[Tensor]:

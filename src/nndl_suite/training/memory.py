@@ -2,7 +2,7 @@
 
 _PARTS = (
     *("can't allocate memory", "Cannot allocate memory", "CUDA out of memory"),
-    *("can't start new thread", "std::bad_alloc"),
+    *("can't start new thread", "std::bad_alloc", "failed to map segment from shared object"),
 )
 _WHOLE = ("could not create a primitive", "could not create a memory")
 """All that oneDNN says then; what it cannot do at all is told in more words."""
