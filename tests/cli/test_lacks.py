@@ -22,6 +22,7 @@ from nndl_suite.errors import Interrupted
         (RuntimeError("std::bad_alloc"), "not enough memory"),
         (ImportError("workqueue.so: failed to map segment from shared object"), "not enough memory"),
         (SystemError("error return without exception set"), "as happens when memory runs out"),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 8 GB)"), "not enough memory"),
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), "not enough memory"),
         (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "), "reads images was killed"),
         (OSError(errno.ENOSPC, "No space left on device", "/tmp/x"), "cannot write /tmp/x: No space left on device"),

@@ -1,7 +1,7 @@
 """Telling a lack of memory from everything else that goes wrong."""
 
 _PARTS = (
-    *("can't allocate memory", "Cannot allocate memory", "CUDA out of memory"),
+    *("can't allocate memory", "Cannot allocate memory", "out of memory"),
     *("can't start new thread", "std::bad_alloc", "failed to map segment from shared object"),
 )
 _WHOLE = ("could not create a primitive", "could not create a memory")
