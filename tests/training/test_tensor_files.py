@@ -24,10 +24,10 @@ def tensors(draw):
     dtype = draw(st.sampled_from(DTYPES))
     shape = draw(st.lists(st.integers(0, 3), max_size=3))
     count = torch.Size(shape).numel() * dtype.itemsize
-    raw = torch.tensor(
+    values = torch.tensor(
         draw(st.lists(st.integers(0, 1 if dtype == torch.bool else 255), min_size=count, max_size=count))
     )
-    return raw.to(torch.uint8).view(dtype).reshape(shape)
+    return values.to(torch.uint8).view(dtype).reshape(shape)
 
 
 def raw(tensor):

@@ -134,6 +134,7 @@ def load_checkpoint(file: Path) -> Checkpoint:
     Raises:
         DamagedFile: the file is missing, cut off, changed, or was not written by this package.
         RunError: it was written by a newer version of this package.
+        MemoryError, RuntimeError: there is no room to read it (see `lacks_memory`); the file is not judged.
     """
     try:
         with safe_open(file, framework="pt") as content:
